@@ -1,0 +1,1 @@
+//! Market model from closes, a portfolio's figures from a model.

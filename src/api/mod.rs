@@ -1,0 +1,1 @@
+//! HTTP: commands in, answers out.

@@ -1,0 +1,1 @@
+//! A believable history from real prices.

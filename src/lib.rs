@@ -1,0 +1,25 @@
+#![doc = include_str!("ARCHITECTURE.md")]
+
+pub mod analysis;
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod demo;
+pub mod domain;
+pub mod event_store;
+pub mod events;
+pub mod feed;
+pub mod kafka;
+pub mod metrics;
+pub mod postgres;
+pub mod projectors;
+pub mod queries;
+pub mod relay;
+pub mod retry;
+pub mod risk;
+pub mod roles;
+pub mod shutdown;
+pub mod telemetry;
+pub mod verify;

@@ -1,0 +1,3 @@
+//! Parse, run the role, set the exit code.
+
+fn main() {}

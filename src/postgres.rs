@@ -1,0 +1,1 @@
+//! Connections to PostgreSQL, and the private server of the embedded form.

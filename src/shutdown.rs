@@ -1,0 +1,1 @@
+//! Asking every task to stop, and waiting for it.
