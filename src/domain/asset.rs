@@ -1,0 +1,142 @@
+//! Assets: what can be held. Listing claims a unique symbol; price sources are ranked here.
+
+use chrono::NaiveDate;
+use serde::{Deserialize, Serialize};
+
+use super::currency::{Currency, Symbol};
+use super::ids::AssetId;
+use super::money::{Price, Rate};
+
+/// What happened to an asset or to a symbol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AssetEvent {
+    /// In the stream `symbol:X`: the symbol now names this asset.
+    SymbolClaimed(SymbolClaimed),
+    /// The asset can be traded and priced from now on.
+    AssetListed(AssetListed),
+    /// The asset has another symbol.
+    AssetRenamed(AssetRenamed),
+    /// The asset is no longer traded.
+    AssetDelisted(AssetDelisted),
+    /// A split was announced.
+    SplitDeclared(SplitDeclared),
+    /// The order in which sources of prices are believed.
+    PriceSourcesRanked(PriceSourcesRanked),
+}
+
+/// Payload of `SymbolClaimed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SymbolClaimed {
+    /// The symbol.
+    pub symbol: Symbol,
+    /// The asset it names.
+    pub asset_id: AssetId,
+}
+
+/// Payload of `AssetListed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetListed {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Its symbol at listing.
+    pub symbol: Symbol,
+    /// Its name.
+    pub name: String,
+    /// Its class.
+    pub class: AssetClass,
+    /// The currency it is quoted and paid in.
+    pub currency: Currency,
+    /// Units of the currency in one unit of the price: 1, or 0.01 for pence.
+    pub quote_unit: Rate,
+    /// ISIN, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub isin: Option<String>,
+    /// Exchange, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub exchange: Option<String>,
+}
+
+/// Payload of `AssetRenamed`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetRenamed {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Its new symbol.
+    pub symbol: Symbol,
+}
+
+/// Payload of `AssetDelisted`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssetDelisted {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Last day of trading.
+    pub date: NaiveDate,
+    /// What a unit was worth at last, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub final_price: Option<Price>,
+}
+
+/// Payload of `SplitDeclared`: `numerator` new for `denominator` old units from `ex_date` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitDeclared {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// New units.
+    pub numerator: u32,
+    /// Old units.
+    pub denominator: u32,
+    /// First day on which the new units trade.
+    pub ex_date: NaiveDate,
+}
+
+/// Payload of `PriceSourcesRanked`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceSourcesRanked {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Sources, the most believed first.
+    pub sources: Vec<RankedSource>,
+}
+
+/// A source of prices and how its series is adjusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RankedSource {
+    /// The source's name.
+    pub source: String,
+    /// How the series is adjusted; never changes once given.
+    pub adjustment: Adjustment,
+}
+
+/// What a price series has been corrected for backwards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Adjustment {
+    /// Nothing: prices as they were traded.
+    #[default]
+    None,
+    /// Splits.
+    Splits,
+    /// Splits and dividends.
+    SplitsAndDividends,
+}
+
+/// Kind of asset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AssetClass {
+    /// A share.
+    Equity,
+    /// An exchange-traded fund.
+    Etf,
+    /// A fund.
+    Fund,
+    /// A bond.
+    Bond,
+    /// A coin.
+    Crypto,
+    /// A commodity.
+    Commodity,
+    /// An exchange rate: `EURUSD` is US dollars for one euro. Cannot be bought.
+    Fx,
+}

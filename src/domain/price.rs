@@ -1,0 +1,89 @@
+//! Prices: ticks carry an instant, closes carry a day. A close is never guessed from a tick.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::currency::Currency;
+use super::ids::AssetId;
+use super::money::{Price, Quantity};
+
+/// The most prices that one event carries.
+pub const PRICES_PER_EVENT_MAX: usize = 1_000;
+
+/// What was seen of an asset's price.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PriceEvent {
+    /// Ticks of one asset from one source.
+    PricesObserved(PricesObserved),
+    /// Closes of one asset from one source.
+    ClosesObserved(ClosesObserved),
+    /// A tick or close was taken back.
+    PriceVoided(PriceVoided),
+}
+
+/// Payload of `PricesObserved`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PricesObserved {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Where the prices are from.
+    pub source: String,
+    /// The asset's currency.
+    pub currency: Currency,
+    /// 1 to 1,000 ticks, in the order they were sent.
+    pub ticks: Vec<Tick>,
+}
+
+/// A price at an instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tick {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Price of one unit, in quote units.
+    pub price: Price,
+    /// Units traded, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume: Option<Quantity>,
+}
+
+/// Payload of `ClosesObserved`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClosesObserved {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Where the prices are from.
+    pub source: String,
+    /// The asset's currency.
+    pub currency: Currency,
+    /// 1 to 1,000 closes, in the order they were sent.
+    pub closes: Vec<Close>,
+}
+
+/// The closing price of a day.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// The exchange's calendar day.
+    pub day: NaiveDate,
+    /// Price of one unit, in quote units.
+    pub price: Price,
+    /// Units traded, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub volume: Option<Quantity>,
+}
+
+/// Payload of `PriceVoided`: one of `at` and `day` is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PriceVoided {
+    /// The asset.
+    pub asset_id: AssetId,
+    /// Where the price was from.
+    pub source: String,
+    /// The tick's instant.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub at: Option<DateTime<Utc>>,
+    /// The close's day.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub day: Option<NaiveDate>,
+    /// Why.
+    pub reason: String,
+}
