@@ -13,6 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 # Settings for a database that need not survive a power cut, as tests do not.
+# shellcheck disable=SC2034 # for those who source this
 readonly FLEETING=(fsync=off full_page_writes=off synchronous_commit=off)
 
 # with_servers SERVER...: starts what is not given. POSTGRES_SETTINGS=(name=value ...) changes PostgreSQL's.

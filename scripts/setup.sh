@@ -7,7 +7,7 @@
 # It looks for the programs themselves, so it is content wherever they came from; only to install them does it need apt.
 # Nothing that is there is installed again.
 
-say() { printf '%s\n' "$*" >&2; }
+say() { printf '%s\n' "$@" >&2; }
 
 die() {
     say "error: $*"
