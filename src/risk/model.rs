@@ -176,3 +176,138 @@ fn all_columns(inputs: &ModelInputs, dates: &[NaiveDate]) -> Vec<Outcome> {
         rates.iter().map(|(code, returns)| (ColumnId::Currency((*code).to_owned()), returns.clone()));
     assets.chain(currencies).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::inputs::{AssetCloses, Close, RateCloses};
+    use super::*;
+    use chrono::{Datelike, Days, Weekday};
+    use uuid::Uuid;
+
+    /// Weekdays from Tuesday 2 January 2024 on.
+    fn weekdays(count: usize) -> Vec<NaiveDate> {
+        let start = NaiveDate::from_ymd_opt(2024, 1, 2).unwrap();
+        let all = start.iter_days().filter(|day| !matches!(day.weekday(), Weekday::Sat | Weekday::Sun));
+        all.take(count).collect()
+    }
+
+    /// A walk that differs by `id`.
+    fn walk(id: usize, days: &[NaiveDate]) -> Vec<Close> {
+        let mut price = 100.0;
+        let step = |i: usize| ((i * 7_919 + id * 104_729) % 1_009) as f64 / 1_009.0 - 0.5;
+        let closes = days.iter().enumerate().map(|(i, day)| {
+            price *= 1.0 + 0.04 * step(i);
+            (*day, price)
+        });
+        closes.collect()
+    }
+
+    fn asset(id: u128, currency: &str, closes: Vec<Close>) -> AssetCloses {
+        let asset_id = Uuid::from_u128(id);
+        AssetCloses { asset_id, currency: currency.into(), crypto: false, delisted_on: None, closes }
+    }
+
+    fn inputs(window: usize, assets: Vec<AssetCloses>, rates: Vec<RateCloses>) -> ModelInputs {
+        let settings = Settings { paths: 1_024, ..Settings::default() };
+        ModelInputs { cut: 42, window, settings, assets, rates }
+    }
+
+    fn build(inputs: ModelInputs) -> MarketModel {
+        MarketModel::build(inputs, &Pool::new(1).unwrap()).unwrap()
+    }
+
+    fn risky(model: &MarketModel, id: ColumnId) -> usize {
+        match model.column(&id).unwrap() {
+            Column::Risky(index) => index,
+            Column::Numeraire => panic!("the numeraire has no column"),
+        }
+    }
+
+    #[test]
+    fn an_asset_is_folded_with_its_currency() {
+        let days = weekdays(4);
+        let own = days.iter().zip([100.0, 110.0, 110.0, 55.0]).map(|(day, close)| (*day, close)).collect();
+        let rate = days.iter().zip([1.0, 1.2, 0.6, 0.6]).map(|(day, close)| (*day, close)).collect();
+        let rates = vec![RateCloses { currency: "EUR".into(), closes: rate }];
+        let model = build(inputs(3, vec![asset(1, "EUR", own)], rates));
+        let column = risky(&model, ColumnId::Asset(Uuid::from_u128(1)));
+        let returns = model.scenarios(Method::Historical).returns(0, column);
+        for (got, expected) in returns.iter().zip([0.32, -0.5, -0.5]) {
+            assert!((got - expected).abs() < 1e-15, "{returns:?}");
+        }
+        let euro = risky(&model, ColumnId::Currency("EUR".into()));
+        assert!((model.scenarios(Method::Historical).returns(0, euro)[0] - 0.2).abs() < 1e-15);
+        assert_eq!(model.column(&ColumnId::Currency("USD".into())), Ok(Column::Numeraire));
+        assert_eq!((model.dates(), model.cut()), (&days[1..], 42));
+    }
+
+    #[test]
+    fn what_has_no_full_history_is_left_out_with_the_reason() {
+        let days = weekdays(101);
+        let mut sparse = walk(3, &days);
+        sparse.retain(|close| close.0.day() % 10 != 4);
+        let assets = vec![
+            asset(1, "USD", walk(1, &days)),
+            asset(2, "USD", walk(2, &days[1..])),
+            asset(3, "USD", sparse),
+            asset(4, "CHF", walk(4, &days)),
+            asset(5, "USD", vec![]),
+            asset(6, "USD", walk(6, &days)),
+        ];
+        let model = build(inputs(100, assets, vec![]));
+        let excluded: Vec<_> = model.excluded().values().cloned().collect();
+        let Exclusion::ShortHistory { returns: 100, fills } = excluded[1] else { panic!("{excluded:?}") };
+        assert!(fills > 5);
+        assert_eq!(excluded[0], Exclusion::ShortHistory { returns: 99, fills: 0 });
+        assert_eq!(excluded[2], Exclusion::NoRate { currency: "CHF".into() });
+        assert_eq!(excluded[3], Exclusion::NoCloses);
+        assert_eq!(model.columns().len(), 2);
+        let unknown = ColumnId::Asset(Uuid::from_u128(77));
+        assert_eq!(model.column(&unknown), Err(Exclusion::NoCloses));
+    }
+
+    #[test]
+    fn crypto_beside_stocks_moves_on_mondays() {
+        let days = weekdays(12);
+        let calendar_days: Vec<NaiveDate> = days[0].iter_days().take_while(|day| *day <= days[11]).collect();
+        let crypto = AssetCloses { crypto: true, ..asset(2, "USD", walk(2, &calendar_days)) };
+        let model = build(inputs(11, vec![asset(1, "USD", walk(1, &days)), crypto.clone()], vec![]));
+        let monday = model.dates().iter().position(|day| day.weekday() == Weekday::Mon).unwrap();
+        let close = |day: NaiveDate| crypto.closes.iter().find(|close| close.0 == day).unwrap().1;
+        let (to, from) = (model.dates()[monday], model.dates()[monday] - Days::new(3));
+        let got = model.scenarios(Method::Historical).returns(0, 1)[monday];
+        assert_eq!(got, close(to) / close(from) - 1.0);
+    }
+
+    #[test]
+    fn too_short_a_market_has_no_scenario_of_history() {
+        let model = build(inputs(100, vec![asset(1, "USD", walk(1, &weekdays(50)))], vec![]));
+        assert!(model.columns().is_empty());
+        assert!(model.scenarios(Method::Historical).is_empty());
+        assert!(model.scenarios(Method::FilteredHistorical).is_empty());
+    }
+
+    #[test]
+    fn any_number_of_threads_and_any_order_of_loading_gives_the_same_bytes() {
+        let days = weekdays(301);
+        let closes = |id: u128| asset(id, if id % 3 == 0 { "EUR" } else { "USD" }, walk(id as usize, &days));
+        let rates = vec![RateCloses { currency: "EUR".into(), closes: walk(99, &days) }];
+        let one = build(inputs(300, (1..=12).map(closes).collect(), rates.clone()));
+        for threads in [2, 8] {
+            let reversed = inputs(300, (1..=12).rev().map(closes).collect(), rates.clone());
+            let other = MarketModel::build(reversed, &Pool::new(threads).unwrap()).unwrap();
+            // Not `==`, for which −0 is 0.
+            assert_eq!(bits(&other), bits(&one), "{threads} threads");
+            assert_eq!(other, one);
+        }
+        assert!(one.shrinkage() > 0.0 && one.shrinkage() <= 1.0);
+    }
+
+    fn bits(model: &MarketModel) -> Vec<u64> {
+        let all = Method::ALL.map(|method| model.scenarios(method));
+        let columns = all.iter().flat_map(|r| {
+            (0..r.batches()).flat_map(move |batch| (0..r.columns()).flat_map(move |c| r.returns(batch, c)))
+        });
+        columns.map(|r| r.to_bits()).collect()
+    }
+}
