@@ -11,8 +11,10 @@
 //!
 //! Order does not matter. The hash covers every close given, so load the same span for the same cut, always.
 
+mod coverage;
 mod portfolio_figures;
 
-pub use portfolio_figures::{Exposure, portfolio_figures};
+pub use coverage::Exposure;
+pub use portfolio_figures::portfolio_figures;
 
 pub use crate::risk::{AssetCloses, ColumnId, Figures, MarketModel, ModelInputs, Pool, RateCloses, Settings};

@@ -1,7 +1,7 @@
 //! From a portfolio's exposures and a market model to its figures, with what is left out and why.
 
-use crate::risk::exposure::is_money;
-use crate::risk::figures::{Basis, Excluded};
+use super::coverage::{Coverage, Exposure};
+use crate::risk::figures::Basis;
 use crate::risk::{
     Column, ColumnId, ENGINE_VERSION, Error, ExposureVector, Figures, MarketModel, Method, MethodFigures,
     Missing, TailFigures, engine, sharpe, volatility,
@@ -12,15 +12,6 @@ const COVERAGE_NEEDED: f64 = 0.95;
 /// Risk-free rate a year, printed beside the Sharpe ratio.
 const RISK_FREE: f64 = 0.0;
 
-/// An amount at risk: quantity × price × rate of a holding, or cash, negative if short or owed.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Exposure {
-    /// The asset, or the currency of the cash.
-    pub column: ColumnId,
-    /// Market value in the portfolio's base currency.
-    pub value_base: f64,
-}
-
 /// The risk of `exposures` (in any order) in `base_currency` under `model`. A pure function: equal arguments give
 /// equal bytes. Refused only if an exposure is no finite amount; whatever cannot be had is null with its reason.
 pub fn portfolio_figures(
@@ -28,7 +19,7 @@ pub fn portfolio_figures(
     base_currency: &str,
     exposures: &[Exposure],
 ) -> Result<Figures, Error> {
-    let Split { covered, excluded, gross_excluded, zero_volatility } = split(model, exposures)?;
+    let Coverage { covered, excluded, gross_excluded, zero_volatility } = Coverage::of(model, exposures)?;
     let base = model.column(&ColumnId::Currency(base_currency.to_owned()));
     let vector = ExposureVector::new(*base.as_ref().unwrap_or(&Column::Numeraire), &covered)?;
     let gross = vector.gross() + gross_excluded;
@@ -62,41 +53,6 @@ pub fn portfolio_figures(
         cut: model.cut(),
         engine_version: ENGINE_VERSION,
     })
-}
-
-struct Split {
-    covered: Vec<(Column, f64)>,
-    excluded: Vec<Excluded>,
-    gross_excluded: f64,
-    zero_volatility: Vec<ColumnId>,
-}
-
-/// What the model covers and what it leaves out, both in the order of the columns.
-fn split(model: &MarketModel, exposures: &[Exposure]) -> Result<Split, Error> {
-    let mut sorted: Vec<&Exposure> = exposures.iter().filter(|exposure| exposure.value_base != 0.0).collect();
-    sorted.sort_by(|a, b| a.column.cmp(&b.column).then(a.value_base.total_cmp(&b.value_base)));
-    let mut split =
-        Split { covered: Vec::new(), excluded: Vec::new(), gross_excluded: 0.0, zero_volatility: Vec::new() };
-    for same in sorted.chunk_by(|a, b| a.column == b.column) {
-        let id = &same[0].column;
-        let amount = same.iter().fold(0.0, |sum, exposure| sum + exposure.value_base);
-        if !same.iter().all(|exposure| is_money(exposure.value_base)) || !is_money(amount) {
-            return Err(Error::Exposure { column: format!("{id:?}") });
-        }
-        match model.column(id) {
-            Ok(column) => {
-                split.covered.push((column, amount));
-                if model.has_zero_volatility(column) {
-                    split.zero_volatility.push(id.clone());
-                }
-            }
-            Err(why) => {
-                split.gross_excluded += amount.abs();
-                split.excluded.push(Excluded { column: id.clone(), exposure: amount, why });
-            }
-        }
-    }
-    Ok(split)
 }
 
 fn method_figures(

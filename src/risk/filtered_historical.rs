@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn constant_volatility_changes_nothing() {
         let returns: Vec<f64> = (0..400).map(|i| if i % 3 == 0 { 0.01 } else { -0.01 }).collect();
-        let filtered = scenarios(400, &[returns.clone()]);
+        let filtered = scenarios(400, std::slice::from_ref(&returns));
         for (got, r) in filtered.scenarios.returns(0, 0).iter().zip(&returns[250..]) {
             assert!((got - r).abs() < 1e-15);
         }

@@ -5,7 +5,7 @@
 //! | step | where |
 //! | --- | --- |
 //! | closes and what may be asked of them | [`inputs`] |
-//! | days that a return is made for, and the returns | [`calendar`], [`returns`] |
+//! | days that a return is made for, and the returns | [`calendar`], [`returns`], [`columns`] |
 //! | three matrices of one history, and their name | [`model`]: [`historical`], [`filtered_historical`], [`monte_carlo`] |
 //! | covariance, its components, addressed random numbers | [`covariance`], [`principal_components`], [`eigen`]; [`philox`], [`normal`], [`chi_square`] |
 //! | a portfolio's exposures, and its profit in every scenario | [`exposure`], [`scenarios`] |
@@ -22,6 +22,7 @@
 pub mod binomial;
 pub mod calendar;
 pub mod chi_square;
+pub mod columns;
 pub mod covariance;
 pub mod eigen;
 pub mod engine;

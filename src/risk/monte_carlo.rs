@@ -165,7 +165,7 @@ mod tests {
         }
     }
 
-    /// The interval is built for 95 %; of 40 seeds at least 33 should cover the exact figure (P = 0.2 % otherwise).
+    /// The interval is built for 95 %; of 40 seeds at least 33 should cover the exact figure (fewer has a probability below 0.1 %).
     #[test]
     fn the_interval_covers_the_exact_figure_as_often_as_it_says() {
         let amounts = [(Column::Risky(0), 100.0), (Column::Risky(1), 100.0)];
