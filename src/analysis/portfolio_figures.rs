@@ -252,6 +252,28 @@ mod tests {
     }
 
     #[test]
+    fn a_price_that_never_moves_is_named() {
+        let mut still = asset(4, "USD", DAYS);
+        still.closes.iter_mut().for_each(|close| close.1 = 10.0);
+        let mut inputs = inputs();
+        inputs.assets[3] = still;
+        let model = MarketModel::build(inputs, &Pool::new(1).unwrap()).unwrap();
+        let figures = portfolio_figures(&model, "USD", &[holding(4, 10.0)]).unwrap();
+        assert_eq!(figures.zero_volatility, [ColumnId::Asset(Uuid::from_u128(4))]);
+        for method in &figures.methods {
+            assert_eq!(method.figures.var_99.unwrap().value, 0.0);
+        }
+        assert_eq!((figures.volatility_annualized, figures.sharpe), (Some(0.0), None));
+    }
+
+    #[test]
+    fn the_answer_survives_json() {
+        let figures = portfolio_figures(&model(), "USD", &[holding(3, 10.0), cash("USD", 90.0)]).unwrap();
+        let json = serde_json::to_string(&figures).unwrap();
+        assert_eq!(serde_json::from_str::<Figures>(&json).unwrap(), figures);
+    }
+
+    #[test]
     fn exposures_that_are_no_money_are_refused() {
         for amount in [f64::NAN, f64::INFINITY, 1e300] {
             for id in [1, 3] {

@@ -26,10 +26,13 @@ impl Loadings {
         let largest = eigen.values.first().copied().unwrap_or(0.0);
         let noise = largest * f64::EPSILON * columns as f64;
         let rank = eigen.values.iter().take_while(|value| **value > noise).count();
-        let values = (0..columns)
-            .flat_map(|column| (0..rank).map(move |component| (column, component)))
-            .map(|(column, component)| eigen.vectors[component][column] * eigen.values[component].sqrt())
-            .collect();
+        let mut values = Vec::with_capacity(columns * rank);
+        for column in 0..columns {
+            // A column that never moves has no loadings, rather than the rounding errors of none.
+            let moves = covariance.at(column, column) > 0.0;
+            let scale = |k: usize| if moves { eigen.values[k].sqrt() } else { 0.0 };
+            values.extend((0..rank).map(|k| eigen.vectors[k][column] * scale(k)));
+        }
         Self { columns, rank, values }
     }
 
@@ -54,6 +57,7 @@ mod tests {
         let covariance = Covariance { order: 4, values };
         let loadings = Loadings::of(&covariance);
         assert_eq!(loadings.rank, 2);
+        assert!(loadings.row(3).iter().all(|loading| *loading == 0.0));
         for i in 0..4 {
             for j in 0..4 {
                 assert!((product(&loadings, i, j) - covariance.at(i, j)).abs() < 1e-14);
