@@ -88,7 +88,9 @@ mod tests {
     #[test]
     fn a_reset_starts_from_the_first_pause() {
         let mut backoff = Backoff::pauses(Duration::from_millis(10), Duration::from_secs(60));
-        (0..20).for_each(|_| drop(backoff.next_pause()));
+        for _ in 0..20 {
+            backoff.next_pause();
+        }
         backoff.reset();
         assert_eq!(backoff.count(), 0);
         assert!(backoff.next_pause() <= Duration::from_millis(15));

@@ -40,7 +40,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter in the environment cannot be read.
-    #[error("{variable} is no log filter: {source} (say `info`, or `warn,insight=debug`)")]
+    #[error("{variable} is no log filter such as `info` or `warn,insight=debug`")]
     Filter {
         /// The environment variable.
         variable: &'static str,
