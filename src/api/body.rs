@@ -96,7 +96,7 @@ pub async fn read(mut request: Request, bytes_max: usize) -> Result<Bytes, Probl
 }
 
 /// Reads JSON strictly: no unknown field, none twice, nothing after the end.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
@@ -117,12 +117,14 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Problem {
         _ => field.to_owned(),
     };
     let field = if path == "." { "body" } else { path };
+    let invalid = |field: String, reason: &str| (problem::INVALID_FIELDS, field, reason.to_owned());
     let (kind, field, reason) = match error.classify() {
-        _ if reason == "number out of range" => (problem::INVALID_FIELDS, field.into(), "is a number out of range".into()),
-        Category::Data => match (named("unknown field "), named("duplicate field ")) {
-            (Some(name), _) => (problem::INVALID_FIELDS, parent(name), "is unknown".to_owned()),
-            (_, Some(name)) => (problem::INVALID_FIELDS, parent(name), "is there twice".to_owned()),
-            _ => (problem::INVALID_FIELDS, field.to_owned(), reason.to_owned()),
+        _ if reason == "number out of range" => invalid(field.to_owned(), "is a number out of range"),
+        Category::Data => match (named("unknown field "), named("duplicate field "), named("missing field ")) {
+            (Some(name), _, _) => invalid(parent(name), "is unknown"),
+            (_, Some(name), _) => invalid(parent(name), "is there twice"),
+            (_, _, Some(name)) => invalid(parent(name), "is missing"),
+            _ => invalid(field.to_owned(), reason),
         },
         Category::Syntax | Category::Eof | Category::Io => {
             (problem::MALFORMED_BODY, field.to_owned(), format!("cannot be read: {reason}"))

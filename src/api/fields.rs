@@ -19,10 +19,9 @@ use crate::domain::money::{Amount, Price, Quantity, Rate};
 use crate::domain::portfolio::event::{CashMode, CostBasis, Settlement};
 
 /// A field of a body or a query parameter, as it was sent. `null` is the same as leaving it out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub enum Field<T> {
     /// Nothing was sent.
-    #[default]
     Absent,
     /// A value.
     Given(T),
@@ -71,7 +70,8 @@ impl<T> Field<T> {
 
 impl<'de, T: FieldValue> Deserialize<'de> for Field<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Visitor(PhantomData))
+        // As an option, because that is what may be missing.
+        deserializer.deserialize_option(Visitor(PhantomData))
     }
 }
 
@@ -96,8 +96,12 @@ impl<'de, T: FieldValue> de::Visitor<'de> for Visitor<T> {
         Ok(T::from_flag(flag).map_or_else(|| wrong("true or false"), Field::Given))
     }
 
-    fn visit_unit<E>(self) -> Result<Field<T>, E> {
+    fn visit_none<E>(self) -> Result<Field<T>, E> {
         Ok(Field::Absent)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Field<T>, D::Error> {
+        deserializer.deserialize_any(self)
     }
 
     fn visit_i64<E>(self, _: i64) -> Result<Field<T>, E> {

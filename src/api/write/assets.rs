@@ -27,23 +27,23 @@ use crate::domain::money::Rate;
 use crate::domain::rejection::Rejection;
 
 /// What is listed.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = ListAsset, example = json!({
     "symbol": "AAPL", "name": "Apple Inc.", "class": "equity", "currency": "USD", "isin": "US0378331005"
 }))]
 pub(crate) struct ListBody {
     /// Its symbol, unique: 1 to 20 capital letters, digits or any of `. - ^ = /`.
-    #[schema(value_type = String, required, max_length = 20)]
+    #[schema(value_type = String, max_length = 20)]
     symbol: Field<Symbol>,
     /// Its name.
-    #[schema(value_type = String, required, max_length = 200)]
+    #[schema(value_type = String, max_length = 200)]
     name: Field<String>,
     /// `equity`, `etf`, `fund`, `bond`, `crypto`, `commodity` or `fx` (an exchange rate, which cannot be bought).
-    #[schema(value_type = String, required)]
+    #[schema(value_type = String)]
     class: Field<AssetClass>,
     /// The currency it is quoted and paid in.
-    #[schema(value_type = String, required, max_length = 8)]
+    #[schema(value_type = String, max_length = 8)]
     currency: Field<Currency>,
     /// Units of the currency in one unit of the price: `1` if not told, `0.01` for pence.
     #[schema(value_type = Option<Decimal>)]
@@ -75,27 +75,26 @@ impl ListBody {
 }
 
 /// The order in which an asset's sources are believed.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = RankSources, example = json!({
     "sources": [{"source": "exchange", "adjustment": "none"}, {"source": "vendor", "adjustment": "splits_and_dividends"}]
 }))]
 pub(crate) struct SourcesBody {
     /// The sources, the most believed first; at most 20.
-    #[schema(required)]
     sources: Vec<SourceBody>,
 }
 
 /// A source of prices.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = RankedSource)]
 pub(crate) struct SourceBody {
     /// Its name: 1 to 50 small letters, digits or any of `. _ -`.
-    #[schema(value_type = String, required, max_length = 50)]
+    #[schema(value_type = String, max_length = 50)]
     source: Field<String>,
     /// What its prices are corrected for backwards: `none`, `splits` or `splits_and_dividends`. Never changes once given.
-    #[schema(value_type = String, required)]
+    #[schema(value_type = String)]
     adjustment: Field<Adjustment>,
 }
 

@@ -7,7 +7,6 @@ use axum::response::Response;
 use chrono::NaiveDate;
 use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::api::Api;
 use crate::api::answer::{CommandAnswer, Wish};
@@ -28,12 +27,12 @@ use crate::domain::portfolio::command::{CashCommand, PortfolioCommand};
 use crate::domain::rejection::Rejection;
 
 /// What comes in or goes out.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = CashMovement, example = json!({"amount": "5000", "currency": "USD", "trade_date": "2024-03-01"}))]
 pub(crate) struct Body {
     /// How much, more than 0, in the currency's minor unit.
-    #[schema(value_type = Decimal, required)]
+    #[schema(value_type = Decimal)]
     amount: Field<Amount>,
     /// Of what; the portfolio's base currency if not told.
     #[schema(value_type = Option<String>)]

@@ -26,17 +26,17 @@ use crate::domain::rejection::Rejection;
 const PERSONAL: [&str; 2] = ["name", "email"];
 
 /// Who registers.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = RegisterInvestor, example = json!({
     "name": "Example Investor", "email": "investor@example.com", "risk_tolerance": "medium", "experience_level": "beginner"
 }))]
 pub(crate) struct Body {
     /// Name. Personal data: kept outside the log.
-    #[schema(value_type = String, required, max_length = 200)]
+    #[schema(value_type = String, max_length = 200)]
     name: Field<String>,
     /// E-mail, unique. Personal data: kept outside the log.
-    #[schema(value_type = String, required, max_length = 254)]
+    #[schema(value_type = String, max_length = 254)]
     email: Field<String>,
     /// How much risk they say they bear: `low`, `medium` or `high`.
     #[schema(value_type = Option<String>)]

@@ -26,21 +26,21 @@ use crate::domain::portfolio::event::{CashMode, CostBasis};
 use crate::domain::rejection::Rejection;
 
 /// What is opened.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = OpenPortfolio, example = json!({
     "investor_id": "019c2d3a-5b7e-7cc1-a0d4-5f3b6c1e2a90", "name": "Retirement", "base_currency": "USD",
     "time_zone": "America/New_York", "cost_basis": "fifo", "cash": "tracked"
 }))]
 pub(crate) struct OpenBody {
     /// Whose it is.
-    #[schema(value_type = Uuid, required)]
+    #[schema(value_type = Uuid)]
     investor_id: Field<InvestorId>,
     /// What it is called.
-    #[schema(value_type = String, required)]
+    #[schema(value_type = String)]
     name: Field<String>,
     /// The currency it reports in. Never changes.
-    #[schema(value_type = String, required, max_length = 8)]
+    #[schema(value_type = String, max_length = 8)]
     base_currency: Field<Currency>,
     /// IANA zone that decides which day today is; `UTC` if not told.
     #[schema(value_type = Option<String>)]
@@ -89,8 +89,8 @@ impl OpenBody {
 }
 
 /// What changes; the rest stays.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = ChangeSettings, example = json!({"name": "Retirement, Lisbon", "cost_basis": "average"}))]
 pub(crate) struct SettingsBody {
     /// New name.

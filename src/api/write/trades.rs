@@ -7,7 +7,6 @@ use axum::response::Response;
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::Deserialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use crate::api::Api;
 use crate::api::answer::{CommandAnswer, Wish};
@@ -29,20 +28,20 @@ use crate::domain::portfolio::event::Settlement;
 use crate::domain::rejection::Rejection;
 
 /// What is bought or sold.
-#[derive(Default, Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 #[schema(as = Trade, example = json!({
     "asset": "AAPL", "quantity": "10", "price": "182.31", "fee": "1", "trade_date": "2024-03-01"
 }))]
 pub(crate) struct Body {
     /// The asset's id or symbol.
-    #[schema(value_type = String, required)]
+    #[schema(value_type = String)]
     asset: Field<AssetRef>,
     /// Units, more than 0, below 10¹⁵.
-    #[schema(value_type = Decimal, required)]
+    #[schema(value_type = Decimal)]
     quantity: Field<Quantity>,
     /// Price of one unit in quote units, more than 0, below 10¹⁵.
-    #[schema(value_type = Decimal, required)]
+    #[schema(value_type = Decimal)]
     price: Field<Price>,
     /// Fee in the asset's currency; 0 if not told.
     #[schema(value_type = Option<Decimal>)]
@@ -97,7 +96,7 @@ impl Body {
         fields.finish()?;
         let asset_id = match asset {
             AssetRef::Id(id) => id,
-            AssetRef::Symbol(_) => AssetId(Uuid::nil()),
+            AssetRef::Symbol(_) => AssetId(uuid::Uuid::nil()),
         };
         let command =
             TradeCommand { asset_id, quantity, price, fee, tax, currency, fx_rate, settle, trade_date, note };
