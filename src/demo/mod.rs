@@ -1,1 +1,6 @@
 //! A believable history from real prices.
+
+mod closes;
+mod history;
+mod market;
+mod styles;
