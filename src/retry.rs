@@ -1,1 +1,98 @@
-//! Pauses between attempts.
+//! How long to wait before trying again.
+//!
+//! A schedule of pauses that double from a first one up to a longest one, each with jitter so that processes which failed
+//! together do not come back together. The only home of the `backoff` crate: nobody maintains it, so one file can replace it.
+
+use std::time::Duration;
+
+use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff as _;
+
+/// Jitter in both directions, as a share of the pause.
+const JITTER: f64 = 0.5;
+
+/// An endless schedule of pauses. When to give up is the caller's to say: a deadline, a number of attempts, or never.
+///
+/// ```
+/// # use std::time::Duration;
+/// # use insight::retry::Backoff;
+/// # async fn connect() -> Result<(), ()> { Ok(()) }
+/// # tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(async {
+/// let mut pauses = Backoff::pauses(Duration::from_millis(50), Duration::from_secs(5));
+/// while connect().await.is_err() {
+///     pauses.sleep().await;
+/// }
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Backoff {
+    schedule: backoff::ExponentialBackoff,
+    max: Duration,
+    count: u32,
+}
+
+impl Backoff {
+    /// Pauses that start around `initial` and double until they are around two thirds of `max`, which none exceeds.
+    #[must_use]
+    pub fn pauses(initial: Duration, max: Duration) -> Self {
+        let schedule = ExponentialBackoffBuilder::new()
+            .with_initial_interval(initial)
+            .with_max_interval(max.mul_f64(1.0 / (1.0 + JITTER)))
+            .with_multiplier(2.0)
+            .with_randomization_factor(JITTER)
+            .with_max_elapsed_time(None)
+            .build();
+        Self { schedule, max, count: 0 }
+    }
+
+    /// Sleeps for the next pause. Cancelling it is safe; the schedule has moved on by then.
+    pub async fn sleep(&mut self) {
+        tokio::time::sleep(self.next_pause()).await;
+    }
+
+    /// The next pause, for those who sleep differently (a thread without a runtime, a select with a shutdown).
+    pub fn next_pause(&mut self) -> Duration {
+        self.count = self.count.saturating_add(1);
+        self.schedule.next_backoff().unwrap_or(self.max).min(self.max)
+    }
+
+    /// How many pauses were taken since the start or the last reset: worth a log field.
+    #[must_use]
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Starts again from the first pause. To be called after a success.
+    pub fn reset(&mut self) {
+        self.schedule.reset();
+        self.count = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_never_end_and_stay_below_the_longest() {
+        let max = Duration::from_secs(2);
+        let mut backoff = Backoff::pauses(Duration::from_millis(10), max);
+        let pauses: Vec<_> = (0..1_000).map(|_| backoff.next_pause()).collect();
+
+        assert!(pauses[0] >= Duration::from_millis(5) && pauses[0] <= Duration::from_millis(15));
+        assert!(pauses.iter().all(|pause| *pause <= max));
+        assert!(pauses[100..].iter().all(|pause| *pause >= max / 4), "late pauses are long");
+        assert_eq!(backoff.count(), 1_000);
+    }
+
+    #[test]
+    fn a_reset_starts_from_the_first_pause() {
+        let mut backoff = Backoff::pauses(Duration::from_millis(10), Duration::from_secs(60));
+        for _ in 0..20 {
+            backoff.next_pause();
+        }
+        backoff.reset();
+        assert_eq!(backoff.count(), 0);
+        assert!(backoff.next_pause() <= Duration::from_millis(15));
+    }
+}

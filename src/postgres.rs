@@ -1,1 +1,0 @@
-//! Connections to PostgreSQL, and the private server of the embedded form.
