@@ -8,11 +8,9 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
-use serde::Serialize;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
-use super::{Fact, Poison, ReadModel, column};
+use super::{Fact, Poison, ReadModel, column, stored};
 use crate::domain::asset::{AssetEvent, AssetListed};
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::investor::{InvestorEvent, InvestorRegistered};
@@ -113,7 +111,7 @@ impl Directory {
             self.opened.insert(it.portfolio_id, Row::new(it.clone(), envelope));
             return Ok(());
         }
-        let id = PortfolioId(stream_uuid(envelope)?);
+        let id = PortfolioId(stored::stream_id(envelope)?);
         let change = match event {
             PortfolioEvent::AccountingChanged(it) => it.clone(),
             _ => AccountingChanged::default(),
@@ -155,7 +153,7 @@ impl Directory {
             },
             AssetEvent::SplitDeclared(_) | AssetEvent::PriceSourcesRanked(_) => AssetChange::default(),
         };
-        let id = AssetId(stream_uuid(envelope)?);
+        let id = AssetId(stored::stream_id(envelope)?);
         let changes = match self.listed.get_mut(&id) {
             Some(row) => &mut row.move_to(envelope).change,
             None => {
@@ -171,20 +169,6 @@ impl Directory {
     }
 }
 
-/// The id in the stream's name.
-pub(super) fn stream_uuid(envelope: &Envelope) -> Result<Uuid, Poison> {
-    let (_, rest) = envelope.stream_id.kind_and_rest();
-    Uuid::parse_str(rest).map_err(|_| Poison(format!("stream {} has no id in its name", envelope.stream_id)))
-}
-
-/// The name under which a value of the domain is stored: the same as in JSON.
-pub(super) fn name_of(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(name)) => name,
-        other => unreachable!("unit variants are strings in JSON, not {other:?}"),
-    }
-}
-
 async fn insert_investors(
     conn: &mut PgConnection,
     rows: &[Row<InvestorRegistered>],
@@ -195,8 +179,8 @@ async fn insert_investors(
     sqlx::query_file!(
         "projections/directory/insert_investors.sql",
         &column(rows, |row| row.says.investor_id.0),
-        &column(rows, |row| row.says.risk_tolerance.as_ref().map(name_of)) as _,
-        &column(rows, |row| row.says.experience_level.as_ref().map(name_of)) as _,
+        &column(rows, |row| row.says.risk_tolerance.as_ref().map(stored::name)) as _,
+        &column(rows, |row| row.says.experience_level.as_ref().map(stored::name)) as _,
         &column(rows, |row| row.recorded_at),
         &column(rows, |row| row.version),
         &column(rows, |row| row.position),
@@ -220,9 +204,9 @@ async fn insert_portfolios(
         &column(rows, |row| row.says.name.clone()),
         &column(rows, |row| row.says.base_currency.to_string()),
         &column(rows, |row| row.says.time_zone.clone()),
-        &column(rows, |row| name_of(&row.says.cost_basis)),
+        &column(rows, |row| stored::name(&row.says.cost_basis)),
         &column(rows, |row| row.says.fees_in_cost),
-        &column(rows, |row| name_of(&row.says.cash)),
+        &column(rows, |row| stored::name(&row.says.cash)),
         &column(rows, |row| row.says.allow_short),
         &column(rows, |row| row.recorded_at),
         &column(rows, |row| row.version),
@@ -244,7 +228,7 @@ async fn update_portfolios(
         "projections/directory/update_portfolios.sql",
         &column(rows, |(id, _)| id.0),
         &column(rows, |(_, row)| row.says.name.clone()) as _,
-        &column(rows, |(_, row)| row.says.cost_basis.as_ref().map(name_of)) as _,
+        &column(rows, |(_, row)| row.says.cost_basis.as_ref().map(stored::name)) as _,
         &column(rows, |(_, row)| row.says.fees_in_cost) as _,
         &column(rows, |(_, row)| row.version),
         &column(rows, |(_, row)| row.position),
@@ -267,7 +251,7 @@ async fn insert_assets(conn: &mut PgConnection, rows: &[Row<ListedAsset>]) -> Re
         &column(rows, |row| row.says.listed.asset_id.0),
         &column(rows, symbol),
         &column(rows, |row| row.says.listed.name.clone()),
-        &column(rows, |row| name_of(&row.says.listed.class)),
+        &column(rows, |row| stored::name(&row.says.listed.class)),
         &column(rows, |row| row.says.listed.currency.to_string()),
         &column(rows, |row| row.says.listed.quote_unit.decimal()),
         &column(rows, |row| row.says.listed.isin.clone()) as _,

@@ -1,7 +1,7 @@
-//! Who projects a read model: a session lock that ends with its connection.
+//! Who uses a read model's tables: a session lock that ends with its connection.
 //!
-//! It saves work, it proves nothing: rows are guarded by the checkpoint's revision. The store form has one projector a
-//! read model, so it holds the lock alone; the consumers of a Kafka group share it; a rebuild needs it alone.
+//! Projectors share it (which of them owns a shard is the feed's and the checkpoint's business), a rebuild needs it alone.
+//! It saves people from themselves and proves nothing: rows are guarded by the checkpoint's revision.
 
 use std::time::Duration;
 
@@ -9,15 +9,10 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
-/// How often a projector that stands by asks again.
+/// How often a projector asks again while a rebuild has the tables.
 const ASK_EVERY: Duration = Duration::from_millis(500);
-
-/// Whether others may project the same read model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Share {
-    Alone,
-    Shared,
-}
+/// After how long without an answer the connection counts as lost.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The lock, as long as its connection lives.
 pub(super) struct Lock {
@@ -25,37 +20,28 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock if it is free.
-    pub(super) async fn try_take(
+    /// Takes it alone, unless a projector of the read model runs.
+    pub(super) async fn alone(
         options: &PgConnectOptions,
         read_model: &str,
-        share: Share,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let mut conn = PgConnection::connect_with(options).await?;
-        let sql = match share {
-            Share::Alone => "select pg_try_advisory_lock(hashtext('insight project'), hashtext($1))",
-            Share::Shared => "select pg_try_advisory_lock_shared(hashtext('insight project'), hashtext($1))",
-        };
-        let taken: bool = sqlx::query_scalar(sql).bind(read_model).fetch_one(&mut conn).await?;
-        if taken { Ok(Some(Self { conn })) } else { conn.close().await.map(|()| None) }
+        const SQL: &str = "select pg_try_advisory_lock(hashtext('insight project'), hashtext($1))";
+        Self::take(options, read_model, SQL).await
     }
 
-    /// Waits for the lock; `None` when cancelled.
-    pub(super) async fn take(
+    /// Shares it with other projectors, as soon as no rebuild has it; `None` when cancelled.
+    pub(super) async fn shared(
         options: &PgConnectOptions,
         read_model: &str,
-        share: Share,
         cancel: &CancellationToken,
     ) -> Option<Self> {
-        let mut said = false;
+        const SQL: &str = "select pg_try_advisory_lock_shared(hashtext('insight project'), hashtext($1))";
         loop {
-            match Self::try_take(options, read_model, share).await {
+            match Self::take(options, read_model, SQL).await {
                 Ok(Some(lock)) => return Some(lock),
-                Ok(None) if said => {}
-                Ok(None) => tracing::info!(read_model, "another process projects this read model: standing by"),
-                Err(error) => tracing::warn!(read_model, %error, "cannot ask for the projector's lock"),
+                Ok(None) => tracing::debug!(read_model, "the read model is being rebuilt: waiting"),
+                Err(error) => tracing::warn!(read_model, %error, "cannot ask for the read model's lock"),
             }
-            said = true;
             tokio::select! {
                 () = cancel.cancelled() => return None,
                 () = tokio::time::sleep(ASK_EVERY) => {}
@@ -63,9 +49,24 @@ impl Lock {
         }
     }
 
+    async fn take(
+        options: &PgConnectOptions,
+        read_model: &str,
+        sql: &'static str,
+    ) -> Result<Option<Self>, sqlx::Error> {
+        let mut conn = PgConnection::connect_with(options).await?;
+        let taken: bool = sqlx::query_scalar(sql).bind(read_model).fetch_one(&mut conn).await?;
+        if taken { Ok(Some(Self { conn })) } else { conn.close().await.map(|()| None) }
+    }
+
     /// Whether the connection, and so the lock, is still ours.
     pub(super) async fn is_held(&mut self) -> bool {
-        let answer = tokio::time::timeout(Duration::from_secs(5), self.conn.ping()).await;
-        matches!(answer, Ok(Ok(())))
+        matches!(tokio::time::timeout(ANSWER_WITHIN, self.conn.ping()).await, Ok(Ok(())))
+    }
+
+    /// Gives it back.
+    pub(super) async fn release(self) {
+        // The server gives it back with the connection, however that ends.
+        let _ = self.conn.close().await;
     }
 }

@@ -23,6 +23,7 @@ mod projection;
 pub mod rebuild;
 pub mod runner;
 pub mod schema;
+mod stored;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;
@@ -31,6 +32,6 @@ pub use projection::{Fact, ReadModel, Readiness};
 pub use runner::{Settings, run, run_with};
 
 /// One column of a set of rows, for a statement that takes arrays.
-fn column<R, T>(rows: &[R], value: impl Fn(&R) -> T) -> Vec<T> {
+fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::checkpoint::Idle;
-use super::lock::{Lock, Share};
+use super::lock::Lock;
 use super::projection::{Flushed, Projection, ReadModel};
 use super::{Error, schema};
 use crate::clock::Clock;
@@ -71,12 +71,8 @@ pub async fn run_with<M: ReadModel>(
     cancel: CancellationToken,
     settings: Settings,
 ) -> Result<(), Error> {
-    let share = match &source {
-        Source::Store(_) => Share::Alone,
-        Source::Kafka(..) => Share::Shared,
-    };
     let options = pool.connect_options();
-    let Some(lock) = Lock::take(&options, M::NAME, share, &cancel).await else { return Ok(()) };
+    let Some(lock) = Lock::shared(&options, M::NAME, &cancel).await else { return Ok(()) };
 
     let subscription = Subscription {
         name: format!("projector.{}", M::NAME),
@@ -87,7 +83,7 @@ pub async fn run_with<M: ReadModel>(
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
     let rows = schema::pool_in(&pool, M::NAME, CONNECTIONS_MAX);
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, lock, share, cancel };
+    let runner = Runner { projection, feed, pool, lock, cancel };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -100,7 +96,6 @@ struct Runner<M> {
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
     lock: Lock,
-    share: Share,
     cancel: CancellationToken,
 }
 
@@ -119,6 +114,13 @@ enum Next {
 
 impl<M: ReadModel> Runner<M> {
     async fn run(mut self) -> Result<(), Error> {
+        let outcome = self.follow().await;
+        self.feed.close().await;
+        self.lock.release().await;
+        outcome
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -188,7 +190,7 @@ impl<M: ReadModel> Runner<M> {
         if !self.lock.is_held().await {
             tracing::warn!(read_model = M::NAME, "the projector's lock is gone with its connection");
             let options = self.pool.connect_options();
-            let Some(lock) = Lock::take(&options, M::NAME, self.share, &self.cancel).await else {
+            let Some(lock) = Lock::shared(&options, M::NAME, &self.cancel).await else {
                 return Ok(Next::End);
             };
             self.lock = lock;
