@@ -4,6 +4,8 @@
 //! exactly in integers and rounded once. Rounding twice (as a 96-bit decimal would for long products) would
 //! let two correct programs differ in the last digit.
 
+use std::cmp::Ordering;
+
 use ethnum::I256;
 use rust_decimal::Decimal;
 
@@ -60,6 +62,19 @@ pub fn sum(a: Decimal, b: Decimal) -> Option<Decimal> {
     from_units(units(a).checked_add(units(b))?)
 }
 
+/// `a + b`, held just below 10¹⁷: for folds, which cannot refuse what a decision should have refused.
+pub fn saturating_sum(a: Decimal, b: Decimal) -> Decimal {
+    let bound = TOTAL_BOUND - 1;
+    let held = (units(a) + units(b)).clamp(-bound, bound);
+    Decimal::from_i128_with_scale(held, SCALE).normalize()
+}
+
+/// Compares `a / b` with `c / d` by cross-multiplication, without rounding. `b` and `d` are positive.
+pub fn compare_ratios(a: Decimal, b: Decimal, c: Decimal, d: Decimal) -> Ordering {
+    let cross = |left, right| I256::from(units(left)) * I256::from(units(right));
+    cross(a, d).cmp(&cross(c, b))
+}
+
 /// `value` rounded half-even to `decimals` places (a currency's minor unit).
 pub fn round_to(value: Decimal, decimals: u32) -> Decimal {
     value.round_dp_with_strategy(decimals, rust_decimal::RoundingStrategy::MidpointNearestEven).normalize()
@@ -79,7 +94,11 @@ mod tests {
         assert_eq!(product(d("0.00001"), d("0.000005")), Some(d("0")));
         assert_eq!(product(d("0.00003"), d("0.000005")), Some(d("0.0000000002")));
         assert_eq!(product(d("3"), d("1.5")), Some(d("4.5")));
-        assert_eq!(product(d("999999999999999.9999999999"), d("99.0000000001")), Some(d("99000000000100000")))
+        // (10¹⁵ − 10⁻¹⁰) × (99 + 10⁻¹⁰) = 99·10¹⁵ + 10⁵ − 99·10⁻¹⁰ − 10⁻²⁰
+        assert_eq!(
+            product(d("999999999999999.9999999999"), d("99.0000000001")),
+            Some(d("99000000000099999.9999999901"))
+        );
     }
 
     #[test]
@@ -94,5 +113,21 @@ mod tests {
         assert_eq!(share(d("-0.0000000005"), d("1"), d("10")), Some(d("0")));
         assert_eq!(share(d("-0.0000000015"), d("1"), d("10")), Some(d("-0.0000000002")));
         assert_eq!(share(d("1"), d("1"), d("0")), None);
+    }
+
+    #[test]
+    fn ratios_are_compared_without_rounding() {
+        // 1/3 and 0.3333333333 are equal to ten decimals, but not equal.
+        assert_eq!(compare_ratios(d("1"), d("3"), d("0.3333333333"), d("1")), Ordering::Greater);
+        assert_eq!(compare_ratios(d("2"), d("6"), d("1"), d("3")), Ordering::Equal);
+        assert_eq!(compare_ratios(d("-5"), d("1"), d("-4"), d("1")), Ordering::Less);
+    }
+
+    #[test]
+    fn a_saturating_sum_stops_below_the_bound() {
+        assert_eq!(saturating_sum(d("2"), d("-3")), d("-1"));
+        let most = d("99999999999999999.9999999999");
+        assert_eq!(saturating_sum(most, most), most);
+        assert_eq!(saturating_sum(-most, -most), -most);
     }
 }

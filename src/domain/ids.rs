@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn shards_are_frozen() {
-        assert_eq!(StreamId::from("portfolio-00000000-0000-0000-0000-000000000000").shard(), Shard(17));
+        assert_eq!(StreamId::from("portfolio-00000000-0000-0000-0000-000000000000").shard(), Shard(28));
         assert_eq!(StreamId::symbol("AAPL").shard(), MARKET_SHARD);
         assert_eq!(StreamId::from("shard-7").shard(), Shard(7));
     }

@@ -7,9 +7,11 @@ pub mod asset;
 pub mod currency;
 pub mod dates;
 pub mod exact;
+pub mod fields;
 pub mod ids;
 pub mod investor;
 pub mod money;
 pub mod portfolio;
 pub mod price;
+
 pub mod rejection;

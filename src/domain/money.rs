@@ -9,6 +9,7 @@ use std::str::FromStr;
 use rust_decimal::Decimal;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::currency::Currency;
 use super::exact::{self, SCALE};
 
 /// Why a text is not a usable decimal. The text is for the person who sent it.
@@ -86,6 +87,21 @@ macro_rules! decimal_type {
             /// `self + other`; `None` at 10¹⁷ and beyond.
             pub fn checked_add(self, other: Self) -> Option<Self> {
                 exact::sum(self.0, other.0).map(Self)
+            }
+
+            /// `self + other`, held just below 10¹⁷: for folds, which cannot refuse.
+            pub fn saturating_add(self, other: Self) -> Self {
+                Self(exact::saturating_sum(self.0, other.0))
+            }
+
+            /// `self − other`, held just below 10¹⁷: for folds, which cannot refuse.
+            pub fn saturating_sub(self, other: Self) -> Self {
+                Self(exact::saturating_sum(self.0, -other.0))
+            }
+
+            /// Without the sign.
+            pub fn abs(self) -> Self {
+                Self(self.0.abs())
             }
         }
 
@@ -174,6 +190,11 @@ impl std::ops::Neg for Quantity {
     }
 }
 
+impl Rate {
+    /// One unit for one unit.
+    pub const ONE: Self = Self(Decimal::ONE);
+}
+
 impl Amount {
     /// Quantity × price × quote unit, rounded half-even to 10 decimals; `None` at 10¹⁷ and beyond.
     pub fn gross(quantity: Quantity, price: Price, quote_unit: Rate) -> Option<Self> {
@@ -184,6 +205,11 @@ impl Amount {
     /// This amount at a rate, rounded half-even to 10 decimals; `None` at 10¹⁷ and beyond.
     pub fn at_rate(self, rate: Rate) -> Option<Self> {
         exact::product(self.0, rate.0).map(Self)
+    }
+
+    /// This amount rounded half-even to the currency's minor unit, as cash is booked.
+    pub fn to_minor_unit(self, currency: &Currency) -> Self {
+        Self(exact::round_to(self.0, currency.minor_unit_decimals()))
     }
 
     /// This amount × `part` / `whole`, rounded half-even to 10 decimals.

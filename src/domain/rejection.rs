@@ -17,6 +17,12 @@ pub enum Rejection {
         /// `portfolio`, `asset` or `investor`.
         kind: &'static str,
     },
+    /// It was already created (409).
+    #[error("this {kind} exists already")]
+    AlreadyExists {
+        /// `portfolio`, `asset` or `investor`.
+        kind: &'static str,
+    },
     /// `If-Match` named another version (412).
     #[error("the stream is at version {current_version}")]
     StaleVersion {

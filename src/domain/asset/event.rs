@@ -1,11 +1,11 @@
-//! Assets: what can be held. Listing claims a unique symbol; price sources are ranked here.
+//! What happened to assets and their symbols.
 
 use chrono::NaiveDate;
 use serde::{Deserialize, Serialize};
 
-use super::currency::{Currency, Symbol};
-use super::ids::AssetId;
-use super::money::{Price, Rate};
+use crate::domain::currency::{Currency, Symbol};
+use crate::domain::ids::{AssetId, StreamId};
+use crate::domain::money::{Price, Rate};
 
 /// What happened to an asset or to a symbol.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,20 @@ pub enum AssetEvent {
     SplitDeclared(SplitDeclared),
     /// The order in which sources of prices are believed.
     PriceSourcesRanked(PriceSourcesRanked),
+}
+
+impl AssetEvent {
+    /// The stream it belongs to: the symbol's for a claim, the asset's for everything else.
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::SymbolClaimed(event) => StreamId::symbol(event.symbol.as_str()),
+            Self::AssetListed(event) => event.asset_id.stream(),
+            Self::AssetRenamed(event) => event.asset_id.stream(),
+            Self::AssetDelisted(event) => event.asset_id.stream(),
+            Self::SplitDeclared(event) => event.asset_id.stream(),
+            Self::PriceSourcesRanked(event) => event.asset_id.stream(),
+        }
+    }
 }
 
 /// Payload of `SymbolClaimed`.

@@ -1,11 +1,11 @@
-//! Prices: ticks carry an instant, closes carry a day. A close is never guessed from a tick.
+//! What was seen of prices: ticks carry an instant, closes carry a day.
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::currency::Currency;
-use super::ids::AssetId;
-use super::money::{Price, Quantity};
+use crate::domain::currency::Currency;
+use crate::domain::ids::AssetId;
+use crate::domain::money::{Price, Quantity};
 
 /// The most prices that one event carries.
 pub const PRICES_PER_EVENT_MAX: usize = 1_000;
@@ -19,6 +19,26 @@ pub enum PriceEvent {
     ClosesObserved(ClosesObserved),
     /// A tick or close was taken back.
     PriceVoided(PriceVoided),
+}
+
+impl PriceEvent {
+    /// The asset concerned.
+    pub fn asset_id(&self) -> AssetId {
+        match self {
+            Self::PricesObserved(event) => event.asset_id,
+            Self::ClosesObserved(event) => event.asset_id,
+            Self::PriceVoided(event) => event.asset_id,
+        }
+    }
+
+    /// How many prices it brings.
+    pub fn price_count(&self) -> usize {
+        match self {
+            Self::PricesObserved(event) => event.ticks.len(),
+            Self::ClosesObserved(event) => event.closes.len(),
+            Self::PriceVoided(_) => 0,
+        }
+    }
 }
 
 /// Payload of `PricesObserved`.

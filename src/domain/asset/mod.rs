@@ -1,0 +1,9 @@
+//! Assets: what can be held. Listing claims a unique symbol; price sources are ranked here.
+
+mod decide;
+mod event;
+mod state;
+
+pub use decide::{ListAsset, Listed, RankSources, list, rank_sources};
+pub use event::*;
+pub use state::{Asset, Listing, SymbolOwner};

@@ -1,0 +1,7 @@
+//! Prices: ticks carry an instant, closes carry a day. A close is never guessed from a tick.
+
+mod event;
+mod observe;
+
+pub use event::*;
+pub use observe::{DEFAULT_SOURCE, Observation, Observed, PriceLine, check_source, group, observe};

@@ -1,0 +1,219 @@
+//! The connection that appends: one, with one batch in flight.
+//!
+//! | step | killed or cut off here | what holds |
+//! | --- | --- | --- |
+//! | batch sent | before the commit | nothing of it is in the log; the same batch is sent again |
+//! | batch committed | before the answer | the outcome is unknown to us: the same command ids are sent again, and the probe answers "known" |
+//! | answer read | before `NOTIFY` | readers poll every 500 ms |
+//!
+//! What is sent again after an unknown outcome answers [`Outcome::Known`] where it had been committed: the
+//! caller then answers from the log, as for any other resend. At every reconnect the last own answer is compared with the log: another event there, or none, is a fork.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions, Connection, Row};
+use tracing::{info, warn};
+
+use super::append::{Append, Columns, Outcome};
+use super::error::{Error, is_data_error};
+use super::place::{Place, PlaceCheck, compare};
+use super::read;
+use crate::domain::ids::{Epoch, Position, StreamId, Version};
+use chrono::{DateTime, Utc};
+
+/// What a batch came to.
+#[derive(Debug)]
+pub struct Answered {
+    /// One for each append, in order.
+    pub outcomes: Vec<Outcome>,
+    /// The history it belongs to.
+    pub epoch: Epoch,
+    /// The last position of the log after it.
+    pub head: Position,
+    /// The time that all of its events bear.
+    pub recorded_at: DateTime<Utc>,
+}
+
+/// Appends batches over a connection of its own, reconnecting for as long as it takes.
+pub struct Appender {
+    options: PgConnectOptions,
+    connection: Option<PgConnection>,
+    last: Option<Place>,
+}
+
+/// Longest time that a call may take before the connection is given up: above the statement's own limit.
+const CALL_TIMEOUT: Duration = Duration::from_secs(7);
+const PAUSE_MIN: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+impl Appender {
+    /// Over connections made with these options; connects when first needed.
+    pub fn new(options: PgConnectOptions) -> Self {
+        let options = options
+            .application_name("insight append")
+            .options([("statement_timeout", "5s"), ("lock_timeout", "1s"), ("tcp_user_timeout", "5s")])
+            .disable_statement_logging();
+        Self { options, connection: None, last: None }
+    }
+
+    /// Appends a batch; returns when every outcome is known. Waits through a lost or restarting server.
+    ///
+    /// # Errors
+    /// [`Error::Fork`] when the log is another history than the one this process has appended to.
+    pub async fn append(&mut self, batch: &[Append]) -> Result<Answered, Error> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            match self.try_append(batch).await {
+                Ok(answered) => return Ok(answered),
+                Err(Error::Database(error)) if is_data_error(&error) => {
+                    return self.halve(batch, &error).await;
+                }
+                Err(error) if error.is_transient() => {
+                    warn!(%error, commands = batch.len(), pause_ms = pause.as_millis() as u64, "append failed, sending the same batch again");
+                    self.connection = None;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Some append in the batch can never be stored: find it by halves and let the others through.
+    async fn halve(&mut self, batch: &[Append], error: &sqlx::Error) -> Result<Answered, Error> {
+        if batch.len() == 1 {
+            warn!(%error, command_id = %batch[0].command_id, "the database cannot store this command");
+            let mut answered = Box::pin(self.append(&[])).await?;
+            answered.outcomes = vec![Outcome::Unstorable { reason: error.to_string() }];
+            return Ok(answered);
+        }
+        let (left, right) = batch.split_at(batch.len() / 2);
+        let mut answered = Box::pin(self.append(left)).await?;
+        let all_stand = answered.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Accepted { .. }));
+        if !all_stand {
+            // What comes after was decided upon what has just fallen.
+            answered.outcomes.extend(right.iter().map(|_| Outcome::DecideAgain));
+            return Ok(answered);
+        }
+        let rest = Box::pin(self.append(right)).await?;
+        let outcomes = answered.outcomes.into_iter().chain(rest.outcomes).collect();
+        Ok(Answered { outcomes, ..rest })
+    }
+
+    async fn try_append(&mut self, batch: &[Append]) -> Result<Answered, Error> {
+        self.ensure_connected().await?;
+        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        let answered = match tokio::time::timeout(CALL_TIMEOUT, call(connection, batch)).await {
+            Ok(answered) => answered?,
+            Err(_) => return Err(sqlx::Error::PoolTimedOut.into()),
+        };
+        self.remember(batch, &answered);
+        Ok(answered)
+    }
+
+    /// Connects if need be, and makes sure that the log is still the history we know.
+    async fn ensure_connected(&mut self) -> Result<(), Error> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let connect = tokio::time::timeout(CALL_TIMEOUT, self.options.connect()).await;
+        let mut connection = connect.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        if let Some(last) = &self.last {
+            let found = read::find(&mut connection, last.position).await?;
+            if let PlaceCheck::Fork { reason } = compare(last, found.as_ref()) {
+                return Err(Error::Fork { reason });
+            }
+            info!(position = %last.position, "reconnected to the event store");
+        }
+        self.connection = Some(connection);
+        Ok(())
+    }
+
+    /// Keeps the last accepted command's first event as what to recognise the log by.
+    fn remember(&mut self, batch: &[Append], answered: &Answered) {
+        let accepted =
+            answered.outcomes.iter().zip(batch).rev().find_map(|(outcome, append)| match outcome {
+                Outcome::Accepted { position } => Some((*position, append.command_id)),
+                _ => None,
+            });
+        if let Some((position, command_id)) = accepted {
+            self.last = Some(Place {
+                epoch: answered.epoch,
+                position,
+                event_id: Some(crate::events::EventId { command_id, ordinal: 0 }),
+                recorded_at: Some(answered.recorded_at),
+            });
+        }
+    }
+
+    /// Closes the connection.
+    pub async fn close(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // The server notices by itself if this fails.
+            let _ = connection.close().await;
+        }
+    }
+}
+
+async fn call(connection: &mut PgConnection, batch: &[Append]) -> Result<Answered, Error> {
+    let columns = Columns::of(batch);
+    let row = sqlx::query(
+        "select outcomes, positions, conflict_streams, conflict_versions, head, epoch, recorded_at from \
+         append_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+         $21, $22, $23)",
+    )
+    .bind(columns.command_ids)
+    .bind(columns.request_hashes)
+    .bind(columns.correlation_ids)
+    .bind(columns.causation_positions)
+    .bind(columns.base_streams)
+    .bind(columns.base_versions)
+    .bind(columns.check_commands)
+    .bind(columns.check_streams)
+    .bind(columns.check_writes)
+    .bind(columns.event_commands)
+    .bind(columns.event_ordinals)
+    .bind(columns.event_streams)
+    .bind(columns.event_versions)
+    .bind(columns.event_shards)
+    .bind(columns.event_types)
+    .bind(columns.event_schemas)
+    .bind(columns.event_occurred_ats)
+    .bind(columns.event_payloads)
+    .bind(columns.event_metadata)
+    .bind(columns.detail_commands)
+    .bind(columns.detail_investors)
+    .bind(columns.detail_names)
+    .bind(columns.detail_emails)
+    .fetch_one(&mut *connection)
+    .await?;
+
+    let codes: Vec<i16> = row.try_get("outcomes")?;
+    let positions: Option<Vec<Option<i64>>> = row.try_get("positions")?;
+    let streams: Option<Vec<Option<String>>> = row.try_get("conflict_streams")?;
+    let versions: Option<Vec<Option<i64>>> = row.try_get("conflict_versions")?;
+    let at = |i: usize| Position(positions.as_ref().and_then(|p| p.get(i).copied().flatten()).unwrap_or(0));
+    let outcomes = codes
+        .iter()
+        .enumerate()
+        .map(|(i, code)| match code {
+            1 => Outcome::Accepted { position: at(i) },
+            2 => Outcome::Known { position: at(i) },
+            3 => Outcome::Conflict {
+                stream_id: StreamId::from(
+                    streams.as_ref().and_then(|s| s.get(i)?.as_deref()).unwrap_or_default(),
+                ),
+                current: Version(versions.as_ref().and_then(|v| v.get(i).copied().flatten()).unwrap_or(0)),
+            },
+            4 => Outcome::EmailTaken,
+            _ => Outcome::DecideAgain,
+        })
+        .collect();
+    Ok(Answered {
+        outcomes,
+        epoch: Epoch(row.try_get("epoch")?),
+        head: Position(row.try_get("head")?),
+        recorded_at: row.try_get("recorded_at")?,
+    })
+}

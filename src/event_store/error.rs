@@ -1,0 +1,44 @@
+//! What can go wrong between us and the log.
+
+use crate::domain::ids::Position;
+
+/// An error of the event store. Conflicts and duplicates are not errors: see [`super::Outcome`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// PostgreSQL refused or could not be reached.
+    #[error("the event store: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The log is another history than the one this process has seen: a restore or a stale standby.
+    #[error("the log has forked: {reason}; start the next epoch and rebuild what is ahead of it")]
+    Fork {
+        /// What was found where something else was expected.
+        reason: String,
+    },
+    /// A stored row has a shape that this program does not know.
+    #[error("the event at position {position} cannot be read: {reason}")]
+    Unreadable {
+        /// Where.
+        position: Position,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("migrating the event store: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+}
+
+impl Error {
+    /// Whether trying again later can help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Database(error) => !is_data_error(error),
+            _ => false,
+        }
+    }
+}
+
+/// SQLSTATE class 22 (data) or 23 (constraint): the statement will fail again however often it is sent.
+pub(super) fn is_data_error(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}
