@@ -1,0 +1,180 @@
+//! A command as it comes in, and as it waits: with everything it names looked up.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::domain::asset::{ListAsset, RankSources};
+use crate::domain::currency::Symbol;
+use crate::domain::ids::{AssetId, PortfolioId, StreamId, Version};
+use crate::domain::investor::RegisterInvestor;
+use crate::domain::portfolio::command::PortfolioCommand;
+use crate::domain::price::PriceEvent;
+use crate::domain::rejection::FieldError;
+
+/// A command with what is known about who sent it and how long they wait.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is wished.
+    pub command: Command,
+    /// The command's id: the same for a resend.
+    pub command_id: Uuid,
+    /// SHA-256 of the body without personal data.
+    pub request_hash: Arc<[u8]>,
+    /// Opaque id of who sent it.
+    pub actor: Arc<str>,
+    /// Joins everything that this request causes.
+    pub correlation_id: Uuid,
+    /// The version that the stream must have, if the client said so.
+    pub if_match: Option<Version>,
+    /// When the thing happened, if the client said so.
+    pub occurred_at: Option<DateTime<Utc>>,
+    /// After this nobody waits for the answer.
+    pub deadline: Instant,
+}
+
+/// Everything that can be wished, but for prices (see [`super::prices`]).
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Register an investor.
+    RegisterInvestor(RegisterInvestor),
+    /// List an asset under a symbol that nobody has.
+    ListAsset(ListAsset),
+    /// Rank an asset's sources of prices.
+    RankSources {
+        /// The asset.
+        asset: AssetRef,
+        /// The ranking.
+        command: RankSources,
+    },
+    /// Change a portfolio.
+    Portfolio {
+        /// Which.
+        portfolio_id: PortfolioId,
+        /// The asset that a trade names; its id is put into the command once it is known.
+        asset: Option<AssetRef>,
+        /// The wish.
+        command: PortfolioCommand,
+    },
+}
+
+/// An asset as a client names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AssetRef {
+    /// By id.
+    Id(AssetId),
+    /// By symbol.
+    Symbol(Symbol),
+}
+
+impl FromStr for AssetRef {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(id) = text.parse() {
+            return Ok(Self::Id(id));
+        }
+        text.parse().map(Self::Symbol).map_err(|_| "is not an asset's id or symbol")
+    }
+}
+
+/// A request with its asset found and its streams named: what waits for a batch.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    pub command: ResolvedCommand,
+    pub command_id: Uuid,
+    pub request_hash: Arc<[u8]>,
+    pub actor: Arc<str>,
+    pub correlation_id: Uuid,
+    pub if_match: Option<Version>,
+    pub occurred_at: Option<DateTime<Utc>>,
+    pub deadline: Instant,
+    /// The stream that the client means to change: whose version `If-Match` names.
+    pub target: StreamId,
+    /// Streams that must be known before it can be decided. New ones need not be.
+    pub reads: Vec<StreamId>,
+}
+
+#[derive(Debug)]
+pub(super) enum ResolvedCommand {
+    RegisterInvestor(RegisterInvestor),
+    ListAsset(ListAsset),
+    RankSources { command: RankSources },
+    Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
+    Prices { events: Vec<(AssetId, PriceEvent)>, refused: Vec<RefusedLine> },
+}
+
+/// A line of a bulk body that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct RefusedLine {
+    /// Its number in the body, from 1.
+    pub line: u64,
+    /// The field that is wrong, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub field: Option<String>,
+    /// What is wrong.
+    pub reason: String,
+}
+
+impl RefusedLine {
+    pub(super) fn new(line: u64, error: FieldError) -> Self {
+        let field = (!error.field.is_empty()).then_some(error.field);
+        Self { line, field, reason: error.reason }
+    }
+}
+
+impl Request {
+    /// Names the streams of this request; `asset_id` is what its asset was found to be.
+    pub(super) fn resolve(self, asset_id: Option<AssetId>) -> Resolved {
+        let (target, reads, command) = match self.command {
+            Command::RegisterInvestor(command) => {
+                (command.investor_id.stream(), vec![], ResolvedCommand::RegisterInvestor(command))
+            }
+            Command::ListAsset(command) => {
+                let symbol = StreamId::symbol(command.symbol.as_str());
+                (command.asset_id.stream(), vec![symbol], ResolvedCommand::ListAsset(command))
+            }
+            Command::RankSources { command, .. } => {
+                let asset_id = asset_id.unwrap_or(AssetId(Uuid::nil()));
+                let stream = asset_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
+            }
+            Command::Portfolio { portfolio_id, mut command, .. } => {
+                let stream = portfolio_id.stream();
+                let reads = match &mut command {
+                    // The portfolio itself is new; whose it will be must be known.
+                    PortfolioCommand::Open(open) => vec![open.investor_id.stream()],
+                    PortfolioCommand::Buy(trade) | PortfolioCommand::Sell(trade) => {
+                        trade.asset_id = asset_id.unwrap_or(trade.asset_id);
+                        vec![stream.clone(), trade.asset_id.stream()]
+                    }
+                    _ => vec![stream.clone()],
+                };
+                (stream, reads, ResolvedCommand::Portfolio { asset_id, command })
+            }
+        };
+        Resolved {
+            command,
+            command_id: self.command_id,
+            request_hash: self.request_hash,
+            actor: self.actor,
+            correlation_id: self.correlation_id,
+            if_match: self.if_match,
+            occurred_at: self.occurred_at,
+            deadline: self.deadline,
+            target,
+            reads,
+        }
+    }
+
+    /// The asset that must be found before the request can be resolved.
+    pub(super) fn asset(&self) -> Option<&AssetRef> {
+        match &self.command {
+            Command::RankSources { asset, .. } => Some(asset),
+            Command::Portfolio { asset, .. } => asset.as_ref(),
+            Command::RegisterInvestor(_) | Command::ListAsset(_) => None,
+        }
+    }
+}
