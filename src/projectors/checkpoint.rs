@@ -95,14 +95,20 @@ impl Checkpoints {
 
     /// The checkpoints that a flush writes, in shard order: those with events, those whose rows changed for another
     /// reason, and, if wanted, the idle ones.
-    pub(super) fn due(&self, changed: &BTreeSet<Shard>, idle: Idle, price_position: Position) -> Vec<Checkpoint> {
+    pub(super) fn due(
+        &self,
+        changed: &BTreeSet<Shard>,
+        idle: Idle,
+        price_position: Position,
+    ) -> Vec<Checkpoint> {
         let is_due = |shard: &Shard| {
             self.moved.contains(shard)
                 || changed.contains(shard)
                 || (idle == Idle::Write && self.scanned.contains(shard))
         };
         let due = self.by_shard.values().filter(|mine| is_due(&mine.shard)).cloned();
-        due.map(|mine| Checkpoint { price_position: mine.price_position.max(price_position), ..mine }).collect()
+        due.map(|mine| Checkpoint { price_position: mine.price_position.max(price_position), ..mine })
+            .collect()
     }
 
     /// Takes over what was written.

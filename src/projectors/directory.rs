@@ -123,8 +123,7 @@ impl Directory {
             portfolio.fees_in_cost = change.fees_in_cost.unwrap_or(portfolio.fees_in_cost);
             return Ok(());
         }
-        let row =
-            self.portfolios.entry(id).or_insert_with(|| Row::new(PortfolioChange::default(), envelope));
+        let row = self.portfolios.entry(id).or_insert_with(|| Row::new(PortfolioChange::default(), envelope));
         let changes = row.move_to(envelope);
         changes.name = change.name.or_else(|| changes.name.take());
         changes.cost_basis = change.cost_basis.or(changes.cost_basis);
@@ -157,8 +156,7 @@ impl Directory {
         let changes = match self.listed.get_mut(&id) {
             Some(row) => &mut row.move_to(envelope).change,
             None => {
-                let row =
-                    self.assets.entry(id).or_insert_with(|| Row::new(AssetChange::default(), envelope));
+                let row = self.assets.entry(id).or_insert_with(|| Row::new(AssetChange::default(), envelope));
                 row.move_to(envelope)
             }
         };
@@ -288,10 +286,7 @@ async fn update_assets(
     Ok(())
 }
 
-async fn insert_symbols(
-    conn: &mut PgConnection,
-    rows: &[(String, AssetId, i64)],
-) -> Result<(), sqlx::Error> {
+async fn insert_symbols(conn: &mut PgConnection, rows: &[(String, AssetId, i64)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }

@@ -20,7 +20,9 @@ pub enum Error {
         source: crate::events::DecodeError,
     },
     /// So many streams hold an event that could not be applied that the cause is not the streams.
-    #[error("{read_model} halts: {parked} streams are parked, at most {max} may be; see {read_model}.parked_streams")]
+    #[error(
+        "{read_model} halts: {parked} streams are parked, at most {max} may be; see {read_model}.parked_streams"
+    )]
     TooManyParked {
         /// The read model.
         read_model: &'static str,
@@ -30,13 +32,17 @@ pub enum Error {
         max: usize,
     },
     /// The tables in the database were made from another text than this program's.
-    #[error("the tables of {read_model} have another shape than this program's: run `insight rebuild {read_model}`")]
+    #[error(
+        "the tables of {read_model} have another shape than this program's: run `insight rebuild {read_model}`"
+    )]
     ChangedShape {
         /// The read model.
         read_model: String,
     },
     /// There is no read model of that name.
-    #[error("there is no read model {0:?}: it is one of directory, holdings, prices, valuations, activity, risk")]
+    #[error(
+        "there is no read model {0:?}: it is one of directory, holdings, prices, valuations, activity, risk"
+    )]
     UnknownReadModel(String),
     /// A projector of this read model is running.
     #[error("{read_model} is being projected by a running process: stop it first")]

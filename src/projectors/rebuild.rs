@@ -38,11 +38,7 @@ pub struct Progress {
 /// # Errors
 /// [`Error::UnknownReadModel`], [`Error::InUse`] while a projector of it runs, [`Error::NeedsFirst`] where it is made
 /// from another read model that is not there yet, and whatever stops a projector.
-pub async fn rebuild(
-    name: &str,
-    pool: &PgPool,
-    progress: impl FnMut(Progress) + Send,
-) -> Result<(), Error> {
+pub async fn rebuild(name: &str, pool: &PgPool, progress: impl FnMut(Progress) + Send) -> Result<(), Error> {
     match Schema::named(name)?.name {
         "directory" => rebuild_as(super::directory::Directory::default(), pool, progress).await,
         "holdings" => rebuild_as(super::holdings::Holdings::default(), pool, progress).await,

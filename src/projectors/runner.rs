@@ -206,7 +206,9 @@ impl<M: ReadModel> Runner<M> {
         let shards = self.projection.shards();
         match error {
             Some(error) => tracing::warn!(read_model = M::NAME, %error, "the database failed: loading again"),
-            None => tracing::info!(read_model = M::NAME, "a shard was written by another process: loading again"),
+            None => {
+                tracing::info!(read_model = M::NAME, "a shard was written by another process: loading again")
+            }
         }
         self.assign(shards).await
     }
@@ -232,7 +234,7 @@ impl<M: ReadModel> Runner<M> {
     }
 
     /// Publishes how far behind the head of the log the rows are. A failure is the next flush's to report.
-    async fn measure(&self) {
+    async fn measure(&mut self) {
         let Ok(head) = read::head(&self.pool).await else { return };
         let slowest = self.projection.checkpoints().min_by_key(|mine| mine.scanned_to);
         let Some(slowest) = slowest else { return };

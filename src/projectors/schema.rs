@@ -95,7 +95,8 @@ pub fn pool_in(pool: &PgPool, schema: &str, connections_max: u32) -> PgPool {
 }
 
 async fn found_shape(conn: &mut PgConnection, schema: &str) -> Result<Option<String>, Error> {
-    const SQL: &str = "select coalesce(obj_description(oid, 'pg_namespace'), '') from pg_namespace where nspname = $1";
+    const SQL: &str =
+        "select coalesce(obj_description(oid, 'pg_namespace'), '') from pg_namespace where nspname = $1";
     Ok(sqlx::query_scalar(SQL).bind(schema).fetch_optional(conn).await?)
 }
 

@@ -137,7 +137,9 @@ impl Holdings {
             let backdated = place.is_some_and(|place| last.is_some_and(|last| place < last));
             *last = (*last).max(place);
             let accounts_anew = match event {
-                PortfolioEvent::AccountingChanged(it) => portfolio.accounting.changed(it) != portfolio.accounting,
+                PortfolioEvent::AccountingChanged(it) => {
+                    portfolio.accounting.changed(it) != portfolio.accounting
+                }
                 _ => false,
             };
             if (backdated || accounts_anew) && portfolio.entries.is_none() {
@@ -224,7 +226,8 @@ impl Portfolio {
     fn derive_if_stale(&mut self) {
         if self.stale {
             let entries = self.entries.as_deref();
-            let entries = entries.expect("prepare loads the entries of every ledger that a batch makes stale");
+            let entries =
+                entries.expect("prepare loads the entries of every ledger that a batch makes stale");
             self.ledger = Ledger::derive(self.accounting, entries);
             self.stale = false;
         }

@@ -175,7 +175,9 @@ pub(super) async fn write(
             gone.extend(before.iter().filter(|lot| !is_there(lot)).map(|lot| (key, lot.position.0)));
         }
         if portfolio.cash_touched {
-            cash.extend(portfolio.ledger.cash().map(|(currency, balance)| (id.0, currency, balance.decimal())));
+            cash.extend(
+                portfolio.ledger.cash().map(|(currency, balance)| (id.0, currency, balance.decimal())),
+            );
         }
     }
     upsert_holdings(conn, &holdings).await?;
