@@ -1,3 +1,3 @@
-select portfolio_id, currency, balance, position
+select portfolio_id, currency, balance
 from cash
 where portfolio_id = any($1)

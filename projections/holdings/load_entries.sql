@@ -1,5 +1,4 @@
-select portfolio_id, position, event_id, place, trade_date, kind, asset_id, quantity, price, currency, amount, fee, tax,
-    fx_rate, settle, cash_currency, cash_amount
+select portfolio_id, position, trade_date, kind, asset_id, quantity, price, currency, amount, fee, tax, fx_rate,
+    cash_currency, cash_amount
 from entries
-where portfolio_id = any($1) and undone_at is null
-order by portfolio_id, trade_date, place
+where portfolio_id = any($1)

@@ -1,5 +1,5 @@
 insert into ledgers (
-    portfolio_id, shard, base_currency, cost_basis, fees_in_cost, cash, allow_short, last_trade_date, last_place,
+    portfolio_id, shard, base_currency, cost_basis, fees_in_cost, cash, allow_short, last_trade_date, last_entry,
     version, position
 )
 select * from unnest(
@@ -8,5 +8,5 @@ select * from unnest(
 )
 on conflict (portfolio_id) do update
 set cost_basis = excluded.cost_basis, fees_in_cost = excluded.fees_in_cost,
-    last_trade_date = excluded.last_trade_date, last_place = excluded.last_place,
+    last_trade_date = excluded.last_trade_date, last_entry = excluded.last_entry,
     version = excluded.version, position = excluded.position

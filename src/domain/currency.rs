@@ -68,6 +68,11 @@ impl Currency {
         Self("USD".into())
     }
 
+    /// Euro.
+    pub fn eur() -> Self {
+        Self("EUR".into())
+    }
+
     /// Decimals of the minor unit, to which cash is rounded where it is booked (ISO 4217; 8 for coins).
     pub fn minor_unit_decimals(&self) -> u32 {
         match self.as_str() {

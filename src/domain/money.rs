@@ -230,7 +230,7 @@ mod tests {
             assert_eq!(bad.parse::<Amount>(), Err(ParseError::Malformed), "{bad:?}");
         }
         assert_eq!("0.12345678901".parse::<Amount>(), Err(ParseError::TooManyDecimals));
-        assert_eq!("12345678901234567890123456789".parse::<Price>().is_err(), true);
+        assert!("12345678901234567890123456789".parse::<Price>().is_err());
         assert_eq!("1000000000000000".parse::<Quantity>(), Err(ParseError::TooLarge("1000000000000000")));
         assert_eq!(
             "999999999999999.9999999999".parse::<Quantity>().unwrap().to_string(),

@@ -5,6 +5,8 @@
 
 mod codec;
 mod envelope;
+#[cfg(test)]
+mod golden;
 
 pub use codec::{DecodeError, Event, EventKind};
 pub use envelope::{Envelope, EventId, Metadata, NewEvent};
