@@ -121,6 +121,7 @@ pub(super) struct Document<'a> {
 
 /// What a program needs to react. Each kind has those that make sense for it.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProblemMembers)]
 pub struct Members {
     /// The fields, parameters or headers that are wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
