@@ -75,7 +75,7 @@ impl Database {
 
 /// The process of the private server in a data folder.
 fn postmaster_of(data_folder: &Path) -> Option<u32> {
-    let lock = fs::read_to_string(data_folder.join("data/postmaster.pid")).ok()?;
+    let lock = fs::read_to_string(data_folder.join("postgres/data/postmaster.pid")).ok()?;
     lock.lines().next()?.trim().parse().ok()
 }
 

@@ -63,7 +63,7 @@ pub async fn append_to_visible(settings: Settings) -> anyhow::Result<Measured> {
     })
     .await?;
     let cpu = program.cpu(None).since(before);
-    let seen = seen.lock().expect("all callers have ended");
+    let seen = std::mem::take(&mut *seen.lock().expect("all callers have ended"));
     if seen.is_empty() {
         bail!("nothing was watched: measure for longer");
     }
