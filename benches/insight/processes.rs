@@ -20,6 +20,8 @@ use crate::machine::Cpu;
 const READY_WITHIN: Duration = Duration::from_secs(60);
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(5);
+/// All that a process gets of our environment.
+const KEPT_VARIABLES: [&str; 3] = ["PATH", "HOME", "TMPDIR"];
 /// What a service manager sends.
 const TERMINATE: &str = "-TERM";
 
@@ -135,10 +137,10 @@ impl Program {
         let logs = std::env::temp_dir();
         let log = logs.join(format!("insight-bench-{}-{}.log", std::process::id(), role.join("-")));
         let mut command = Command::new(env!("CARGO_BIN_EXE_insight"));
-        // The environment of the machine must not decide what is measured.
-        for variable in ["DATABASE_URL", "KAFKA_BROKERS", "DATA_DIR", "LISTEN_ADDRESS", "RUST_LOG"] {
-            command.env_remove(variable);
-        }
+        // Settings of the machine must not decide what is measured.
+        command
+            .env_clear()
+            .envs(std::env::vars().filter(|(name, _)| KEPT_VARIABLES.contains(&name.as_str())));
         command.args(role).args(flags).stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
         let data_folder = match data {
             Data::Embedded(folder) => {

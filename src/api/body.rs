@@ -81,7 +81,10 @@ pub async fn read(mut request: Request, bytes_max: usize) -> Result<Bytes, Probl
         Problem::new(problem::BODY_TOO_LARGE, detail).with(members)
     };
     let told = request.headers().get(header::CONTENT_LENGTH);
-    if told.and_then(|length| length.to_str().ok()?.parse().ok()).is_some_and(|length: usize| length > bytes_max) {
+    if told
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .is_some_and(|length: usize| length > bytes_max)
+    {
         return Err(too_large());
     }
     DefaultBodyLimit::max(bytes_max).apply(&mut request);
@@ -120,7 +123,8 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Problem {
     let invalid = |field: String, reason: &str| (problem::INVALID_FIELDS, field, reason.to_owned());
     let (kind, field, reason) = match error.classify() {
         _ if reason == "number out of range" => invalid(field.to_owned(), "is a number out of range"),
-        Category::Data => match (named("unknown field "), named("duplicate field "), named("missing field ")) {
+        Category::Data => match (named("unknown field "), named("duplicate field "), named("missing field "))
+        {
             (Some(name), _, _) => invalid(parent(name), "is unknown"),
             (_, Some(name), _) => invalid(parent(name), "is there twice"),
             (_, _, Some(name)) => invalid(parent(name), "is missing"),

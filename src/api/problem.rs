@@ -281,6 +281,7 @@ impl IntoResponse for Problem {
     responses((status = 200, description = "What it means", body = String, content_type = "text/plain"),
         super::openapi::NotFound))]
 pub(super) async fn explain(Path(slug): Path<String>) -> Result<String, Problem> {
-    let kind = KINDS.iter().find(|kind| kind.slug == slug).ok_or_else(|| Problem::not_found("kind of problem"))?;
+    let kind =
+        KINDS.iter().find(|kind| kind.slug == slug).ok_or_else(|| Problem::not_found("kind of problem"))?;
     Ok(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.meaning))
 }
