@@ -68,17 +68,28 @@ pub async fn run(mut settings: Settings, options: Options) -> anyhow::Result<Exi
     settings.http.listen_address = free_address(settings.http.listen_address).await?;
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    if options.kafka { distributed(settings, &options, &shutdown).await } else { embedded(settings, &options, &shutdown).await }
+    if options.kafka {
+        distributed(settings, &options, &shutdown).await
+    } else {
+        embedded(settings, &options, &shutdown).await
+    }
 }
 
-async fn embedded(mut settings: Settings, options: &Options, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+async fn embedded(
+    mut settings: Settings,
+    options: &Options,
+    shutdown: &Shutdown,
+) -> anyhow::Result<ExitCode> {
     let temporary = settings.storage.database_url.is_none() && settings.storage.data_dir.is_none();
     if temporary {
         settings.storage.data_dir = Some(temporary_folder());
     }
     let folder = settings.storage.data_folder();
     let roles = all(&settings);
-    eprintln!("starting everything in one process (insight all), listening on {}", settings.http.listen_address);
+    eprintln!(
+        "starting everything in one process (insight all), listening on {}",
+        settings.http.listen_address
+    );
     let process = Process::start(settings.clone(), shutdown.clone()).await?;
     process.spawn(&roles).await?;
     let played = play(&settings, options, shutdown).await;
