@@ -1,1 +1,159 @@
-//! The log as readers see it.
+//! The log as readers see it: per shard, in order, no gap, no duplicate, one history.
+//!
+//! A [`Feed`] is opened on a [`Source`], which says how this process reads: straight from the store, or as a member
+//! of a Kafka consumer group. What comes out is the same, and neither Kafka's delivery nor its ordering is relied
+//! upon:
+//!
+//! | step | who |
+//! | --- | --- |
+//! | [`FeedItem::Assigned`]: these shards are mine now | feed |
+//! | load the checkpoints, answer with [`Feed::resume`] | consumer |
+//! | read what the store has after each place, the place's own event first: another one there is a fork | feed |
+//! | follow the tail or the partitions; a break in the chain is repaired from the store | feed |
+//! | [`FeedItem::Batch`]: apply, write rows and checkpoint in one transaction | consumer |
+//! | the checkpoint was somebody else's: drop the state, reload, [`Feed::resume`] again | consumer |
+//! | [`FeedItem::Revoked`]: drop the state | consumer |
+//!
+//! A consumer goes on from the `position` of its last applied event, never from `scanned_to`, which is a statement
+//! about what readers may believe and not a place in a chain.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+
+use crate::domain::ids::{MARKET_SHARD, PORTFOLIO_SHARDS, Position, Shard};
+use crate::event_store::{self, Place};
+use crate::events::Envelope;
+use crate::kafka::KafkaSettings;
+
+/// What a feed says next.
+#[derive(Debug)]
+pub enum FeedItem {
+    /// These shards are mine now: load their checkpoints and answer with [`Feed::resume`].
+    Assigned(Vec<Shard>),
+    /// These are no longer mine: drop their state. Nothing need be written; the checkpoint's revision fences.
+    Revoked(Vec<Shard>),
+    /// Events to apply, and how far the shards are known complete.
+    Batch(Batch),
+}
+
+/// Events of resumed shards. In order per shard; events of different shards may overtake each other.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// To apply, in this order.
+    pub events: Vec<Arc<Envelope>>,
+    /// No event of this shard at or below this position is still to come after this batch. Told at least once a
+    /// second for every resumed shard for which it moved.
+    pub scanned_to: Vec<(Shard, Position)>,
+}
+
+/// Which part of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topics {
+    /// Shards 0 to 31: investors, portfolios, alarms.
+    Portfolio,
+    /// Shard 32: assets, symbols, prices.
+    Market,
+    /// Both.
+    PortfolioAndMarket,
+}
+
+impl Topics {
+    /// The shards, in order.
+    pub fn shards(self) -> Vec<Shard> {
+        let portfolio = (0..PORTFOLIO_SHARDS).map(Shard);
+        match self {
+            Self::Portfolio => portfolio.collect(),
+            Self::Market => vec![MARKET_SHARD],
+            Self::PortfolioAndMarket => portfolio.chain([MARKET_SHARD]).collect(),
+        }
+    }
+}
+
+/// Who shares the work with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// The instances with the same name share the shards: a consumer group, or one holder of a lock.
+    Group,
+    /// No group and no lock: every instance reads everything.
+    Manual,
+}
+
+/// What a consumer wants to read.
+#[derive(Debug, Clone)]
+pub struct Subscription {
+    /// The consumer group and the name of the lock, for example `projector.holdings`.
+    pub name: String,
+    /// Which part of the log.
+    pub topics: Topics,
+    /// Shared with others of this name or not.
+    pub mode: Mode,
+    /// The most events in a batch.
+    pub batch_events_max: usize,
+}
+
+/// How this process reads the log. Cheap to clone.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// From the store, all feeds of the process through one reader.
+    Store(Arc<StoreTail>),
+    /// Through Kafka, with the store for repairs.
+    Kafka(KafkaSettings, PgPool),
+}
+
+/// Why a feed ended. What passes by itself never gets here: it is retried inside, for ever.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store's history is not the one this consumer has read: halt.
+    #[error("the log was forked: {0}; see `insight epoch new`")]
+    Fork(String),
+    /// The store gave an answer that trying again does not change.
+    #[error("the feed cannot read the log")]
+    Store(#[source] event_store::Error),
+    /// A Kafka client could not even be made: a setting is wrong.
+    #[error("the feed cannot use Kafka: {0}")]
+    Kafka(String),
+}
+
+/// The one reader of a process that reads from the store.
+#[derive(Debug)]
+pub struct StoreTail {}
+
+/// A consumer's view of the log.
+#[derive(Debug)]
+pub struct Feed {}
+
+#[expect(unused_variables, clippy::unused_async, reason = "signatures first")]
+impl Feed {
+    /// Opens a feed. The first item is what is assigned, once something is.
+    ///
+    /// # Errors
+    /// Settings that cannot work. A server that is away is not an error: [`Feed::next`] waits for it.
+    pub async fn open(source: &Source, subscription: Subscription) -> Result<Self, Error> {
+        unimplemented!("{source:?}")
+    }
+
+    /// The next item. Cancel-safe: nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// A fork, or what cannot be retried. The feed is over then.
+    pub async fn next(&mut self) -> Result<FeedItem, Error> {
+        unimplemented!("signatures first")
+    }
+
+    /// Goes on after these places. For a shard that was resumed before, the new place replaces the old one: this is
+    /// also the way back after a lost race for a checkpoint. Places of shards that are not mine any more are ignored.
+    ///
+    /// # Errors
+    /// As [`Feed::next`].
+    pub async fn resume(&mut self, places: Vec<(Shard, Place)>) -> Result<(), Error> {
+        unimplemented!("signatures first")
+    }
+
+    /// Tells Kafka how far the checkpoints are, so that ordinary tools show the lag. Nothing depends on it.
+    pub async fn commit_hint(&mut self, places: &[(Shard, Position)]) {}
+
+    /// Leaves the group, or gives up the lock, and waits until that is done. Dropping a feed does it in the
+    /// background.
+    pub async fn close(self) {}
+}

@@ -1,1 +1,8 @@
-//! The bus.
+//! The bus: what the topics are, how an event becomes a record and back, and the clients. The only home of rdkafka.
+//!
+//! Nothing here knows what is right: records are copies of the log, and readers check every one of them against the
+//! chain (see `feed`). So a client may lose its place, read twice, or be made anew at any time.
+
+mod settings;
+
+pub use settings::KafkaSettings;

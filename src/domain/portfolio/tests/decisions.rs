@@ -175,3 +175,11 @@ fn products_and_totals_stay_below_their_bound() {
     assert_eq!(given.refused_fields(&sell("600000000000000", "100", "2024-01-02")), ["quantity"]);
     assert!(given.when(&sell("600000000000000", "10", "2024-01-02")).is_ok());
 }
+
+#[test]
+fn units_alone_stay_below_their_bound() {
+    // A hundred buys of 9.99·10¹⁴ units are 9.99·10¹⁶; one more is beyond 10¹⁷, however little they cost.
+    let cheap = buy("999000000000000", "0.0000000001", "2024-01-01");
+    let given = Given::untracked(std::iter::repeat_n(cheap.clone(), 100));
+    assert_eq!(given.refused_fields(&cheap), ["quantity"]);
+}
