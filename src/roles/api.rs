@@ -12,7 +12,6 @@ use crate::api::operations::Check;
 use crate::api::{self, Parts};
 use crate::commands::{self, Commands};
 use crate::event_store::read;
-use crate::queries;
 
 /// A read model that is further behind the log than this is not fresh.
 const LAG_MAX: Duration = Duration::from_secs(30);

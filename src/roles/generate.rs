@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::{api, events};
+use crate::api;
 
 /// Writes `openapi.json` and `kafka/messages/*.schema.json` below `folder`.
 ///
@@ -14,9 +14,6 @@ use crate::{api, events};
 /// A file that cannot be written.
 pub fn run(folder: &Path) -> anyhow::Result<ExitCode> {
     write(&folder.join("openapi.json"), &api::openapi_json())?;
-    for (name, schema) in events::schemas() {
-        write(&folder.join("kafka/messages").join(name), &schema)?;
-    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,9 +10,7 @@ pub mod healthcheck;
 mod process;
 mod project;
 pub mod rebuild;
-mod relay;
 pub mod topics;
-pub mod verify;
 
 use std::process::ExitCode;
 

@@ -1,16 +1,14 @@
 //! A process: settings, the database it stands on, the way it reads the log, and its end.
 
-use std::sync::Arc;
-
 use anyhow::Context;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use super::{Role, api, project, relay};
+use super::{Role, api, project};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
-use crate::feed::{Source, StoreTail};
+use crate::feed::{Source, StoreTail, WindowLimits};
 use crate::kafka::KafkaSettings;
 use crate::postgres::{self, EmbeddedPostgres, Session};
 use crate::shutdown::Shutdown;
@@ -34,7 +32,7 @@ impl Process {
         let metrics = telemetry::metrics_recorder(metrics::describe)?;
         let (options, embedded) = database(&settings).await?;
         let pool = prepare(&options, &settings).await?;
-        let source = source(&settings, &options, &pool, &shutdown).await?;
+        let source = source(&settings, &pool);
         Ok(Self { settings, shutdown, clock: Clock::System, metrics, options, pool, source, embedded })
     }
 
@@ -43,7 +41,7 @@ impl Process {
         for role in roles {
             match role {
                 Role::Api => api::spawn(self).await?,
-                Role::Relay => relay::spawn(self)?,
+                Role::Relay => {}
                 Role::Project(name) => project::spawn(self, name)?,
             }
         }
@@ -84,19 +82,10 @@ pub(super) async fn prepare(options: &PgConnectOptions, settings: &Settings) -> 
 }
 
 /// How this process reads the log: through Kafka where there is one, else from the store.
-async fn source(
-    settings: &Settings,
-    options: &PgConnectOptions,
-    pool: &PgPool,
-    shutdown: &Shutdown,
-) -> anyhow::Result<Source> {
+fn source(settings: &Settings, pool: &PgPool) -> Source {
     match kafka(settings) {
-        Some(kafka) => Ok(Source::Kafka(kafka, pool.clone())),
-        None => {
-            let (tail, following) = StoreTail::start(options.clone(), pool.clone(), shutdown.token());
-            shutdown.spawn("store feed", following);
-            Ok(Source::Store(Arc::new(tail)))
-        }
+        Some(kafka) => Source::Kafka(kafka, pool.clone()),
+        None => Source::Store(StoreTail::start(pool.clone(), WindowLimits::default())),
     }
 }
 

@@ -32,8 +32,10 @@ pub async fn show(settings: &Settings) -> anyhow::Result<ExitCode> {
     let kafka = need_kafka(settings)?;
     let mut all_well = true;
     for topic in topics::describe(&kafka).await? {
-        println!("{topic}");
-        all_well &= topic.is_as_declared();
+        let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
+        let found = topic.partitions.map_or_else(|| "missing".to_owned(), |found| found.to_string());
+        println!("{}: {found} partitions, {declared} declared", topic.name);
+        all_well &= topic.partitions == Some(declared);
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
