@@ -316,7 +316,8 @@ impl<'a> Source<'a> {
     }
 
     fn is_test_file(&self) -> bool {
-        self.path.with_extension("").iter().any(|segment| segment == "tests")
+        let says_so = self.text.lines().any(|line| line == "#![cfg(test)]");
+        says_so || self.path.with_extension("").iter().any(|segment| segment == "tests")
     }
 
     fn uses(&self) -> Vec<Use> {
