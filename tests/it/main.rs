@@ -4,4 +4,6 @@
 
 mod embedded;
 mod environment;
+mod kafka_log;
+mod kafka_relay;
 mod servers;
