@@ -4,6 +4,7 @@
 
 mod embedded;
 mod environment;
+mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
 mod servers;
