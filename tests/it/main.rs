@@ -6,5 +6,8 @@ mod appending;
 mod commands;
 mod embedded;
 mod environment;
+mod kafka_feed;
+mod kafka_log;
+mod kafka_relay;
 mod ledger;
 mod servers;
