@@ -96,7 +96,9 @@ impl Prices {
             AssetEvent::AssetListed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::AssetRenamed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::PriceSourcesRanked(it) => self.touched_assets.insert(it.asset_id),
-            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => false,
+            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => {
+                false
+            }
         };
     }
 
@@ -276,12 +278,18 @@ mod tests {
 
     #[test]
     fn a_close_sent_twice_in_a_batch_is_the_first_one() {
-        assert_eq!(after(&[close("5", 1), close("5", 2)]), CloseChange { last: close("5", 1), overwrites: false });
+        assert_eq!(
+            after(&[close("5", 1), close("5", 2)]),
+            CloseChange { last: close("5", 1), overwrites: false }
+        );
     }
 
     #[test]
     fn a_close_that_was_another_in_between_overwrites_an_equal_row() {
-        assert_eq!(after(&[close("6", 1), close("5", 2)]), CloseChange { last: close("5", 2), overwrites: true });
+        assert_eq!(
+            after(&[close("6", 1), close("5", 2)]),
+            CloseChange { last: close("5", 2), overwrites: true }
+        );
         assert_eq!(after(&[None, close("5", 2)]), CloseChange { last: close("5", 2), overwrites: true });
         assert_eq!(after(&[close("5", 1), None]), CloseChange { last: None, overwrites: true });
     }

@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn a_close_speaks_for_its_day_and_seven_more_and_never_for_an_earlier_one() {
         let (table, rates) = table();
-        let on = |d| rates.rate(&table, &currency("EUR"), &currency("USD"), day(d)).map(|it| it.rate.to_string());
+        let on =
+            |d| rates.rate(&table, &currency("EUR"), &currency("USD"), day(d)).map(|it| it.rate.to_string());
         assert_eq!(on(9), None);
         assert_eq!(on(10).as_deref(), Some("1.25"));
         assert_eq!(on(17).as_deref(), Some("1.25"));

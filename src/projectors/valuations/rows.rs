@@ -85,10 +85,7 @@ async fn upsert_holdings(
     Ok(())
 }
 
-async fn upsert_cash(
-    conn: &mut PgConnection,
-    rows: &[(&Portfolio, &CashValue)],
-) -> Result<(), sqlx::Error> {
+async fn upsert_cash(conn: &mut PgConnection, rows: &[(&Portfolio, &CashValue)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }

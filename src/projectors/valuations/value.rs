@@ -123,8 +123,7 @@ fn value_holding(holding: &PortfolioHolding, base: &Currency, market: &Market) -
     let of_price = |price: &LivePrice| Amount::gross(holding.quantity, price.price, quote_unit);
     let market_value = price.as_ref().and_then(of_price);
     let live_rate = market.rate(&holding.currency, base);
-    let market_value_base =
-        market_value.zip(live_rate).and_then(|(value, live)| value.at_rate(live.rate));
+    let market_value_base = market_value.zip(live_rate).and_then(|(value, live)| value.at_rate(live.rate));
     let unpriced = match (&price, live_rate, market_value_base) {
         (None, _, _) => Some(Unpriced::NoPrice),
         (_, None, _) => Some(Unpriced::NoRate),
@@ -149,7 +148,9 @@ fn value_holding(holding: &PortfolioHolding, base: &Currency, market: &Market) -
         rate: live_rate.map(|live| RateUsed { rate: live.rate, path: live.path.as_str() }),
         market_value_base,
         cost_base,
-        unrealized_gain_base: market_value_base.zip(cost_base).map(|(value, cost)| value.saturating_sub(cost)),
+        unrealized_gain_base: market_value_base
+            .zip(cost_base)
+            .map(|(value, cost)| value.saturating_sub(cost)),
         weight: None,
         price_position: positions.into_iter().flatten().max().unwrap_or_default(),
         price,
@@ -157,11 +158,7 @@ fn value_holding(holding: &PortfolioHolding, base: &Currency, market: &Market) -
 }
 
 /// Cost in base, and the last event that its rates were made from.
-fn cost_in_base(
-    holding: &PortfolioHolding,
-    base: &Currency,
-    market: &Market,
-) -> Option<(Amount, Position)> {
+fn cost_in_base(holding: &PortfolioHolding, base: &Currency, market: &Market) -> Option<(Amount, Position)> {
     if holding.currency == *base {
         return Some((holding.cost, Position(0)));
     }
