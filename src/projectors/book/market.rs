@@ -30,6 +30,8 @@ pub struct Market {
     day_rates: DayRates,
     /// None where the market is only looked at, for a rebuild.
     feed: Option<Feed>,
+    /// The feed waits to be told where to go on.
+    assigned: bool,
     place: Place,
     scanned_to: Position,
     read_model: &'static str,
@@ -95,7 +97,7 @@ impl Market {
                 recorded_at: row.recorded_at,
             },
         );
-        Ok(Self { table, day_rates, feed: None, place, scanned_to, read_model })
+        Ok(Self { table, day_rates, feed: None, assigned: false, place, scanned_to, read_model })
     }
 
     /// Live prices and live rates.
@@ -123,9 +125,13 @@ impl Market {
         let read_model = self.read_model;
         let halt = |source| Error::Feed { read_model, source };
         let Some(feed) = &mut self.feed else { return std::future::pending().await };
+        if self.assigned {
+            feed.resume(vec![(MARKET_SHARD, self.place.clone())]).await.map_err(halt)?;
+            self.assigned = false;
+        }
         match feed.next().await.map_err(halt)? {
             FeedItem::Assigned(_) => {
-                feed.resume(vec![(MARKET_SHARD, self.place.clone())]).await.map_err(halt)?;
+                self.assigned = true;
                 Ok(Moved::default())
             }
             FeedItem::Revoked(_) => Ok(Moved::default()),

@@ -203,7 +203,7 @@ impl Book {
 
     /// Whether a flush has something to write.
     pub fn is_dirty(&self) -> bool {
-        self.market_moved || !self.dirty.is_empty()
+        !self.shards.is_empty() && (self.market_moved || !self.dirty.is_empty())
     }
 
     /// The shards whose checkpoints the next flush moves: all of them when the market was read further, since a row that
