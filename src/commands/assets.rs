@@ -67,5 +67,5 @@ fn put<K: std::hash::Hash + Eq, V>(map: &RwLock<HashMap<K, V>>, key: K, value: V
 async fn read_stream(pool: &PgPool, id: &StreamId) -> Result<Stream, Error> {
     let known = [(id.clone(), Version(0))];
     let events = read::streams_after(pool, &known).await?.events;
-    Ok(fold(id, &events)?)
+    fold(id, &events)
 }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
+mod appending;
+mod commands;
 mod embedded;
 mod environment;
+mod ledger;
 mod servers;

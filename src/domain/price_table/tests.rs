@@ -229,6 +229,17 @@ fn a_rate_is_looked_for_directly_then_inversely_then_through_dollars_and_euros()
 }
 
 #[test]
+fn a_rate_through_another_is_as_old_as_the_older_of_both() {
+    let mut market = Market::default();
+    market.list(1, "EURUSD", AssetClass::Fx, "USD", "1");
+    market.list(2, "GBPUSD", AssetClass::Fx, "USD", "1");
+    market.closes(1, "ecb", &[("2024-02-28", "1.25")]);
+    market.closes(2, "ecb", &[("2024-02-29", "1.5")]);
+    let rate = market.table.rate(&"GBP".parse().unwrap(), &Currency::eur()).unwrap();
+    assert_eq!(rate.at, Some("2024-02-29T00:00:00Z".parse().unwrap()));
+}
+
+#[test]
 fn a_renamed_pair_prices_other_currencies() {
     let mut market = Market::default();
     market.list(1, "EURUSD", AssetClass::Fx, "USD", "1");
