@@ -7,4 +7,6 @@ mod commands;
 mod embedded;
 mod environment;
 mod ledger;
+mod kafka_log;
+mod kafka_relay;
 mod servers;
