@@ -10,4 +10,6 @@ mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
 mod ledger;
+mod projectors;
+mod projectors_history;
 mod servers;
