@@ -21,7 +21,12 @@ fn service(checks: Vec<(&'static str, Check)>) -> Router {
     let pool = PgPool::connect_lazy_with(options.clone());
     let stop = CancellationToken::new();
     let (commands, _) = Commands::start(options, pool, Clock::System, Settings::default(), stop);
-    router(Parts { commands, checks, render_metrics: Box::new(|| "insight_up 1\n".to_owned()) })
+    router(Parts {
+        commands,
+        clock: Clock::System,
+        checks,
+        render_metrics: Box::new(|| "insight_up 1\n".to_owned()),
+    })
 }
 
 async fn answer(request: Request<Body>) -> Response<Body> {

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
+mod api;
 mod appending;
+mod bad_input;
 mod commands;
 mod embedded;
 mod environment;
 mod ledger;
 mod servers;
+mod service;
