@@ -80,7 +80,7 @@ async fn trades() {
         ("trade_date", json!(tomorrow), (422, "trade_date")),
         ("trade_date", json!("2024-02-30"), (422, "trade_date")),
         ("occurred_at", json!("+262142-01-01T00:00:00Z"), (422, "occurred_at")),
-        ("settle", json!("base"), (422, "fx_rate")),
+        ("settle", json!("cash"), (422, "settle")),
         ("note", json!("a\u{0}b"), (422, "note")),
         ("colour", json!("red"), (422, "colour")),
     ];
