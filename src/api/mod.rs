@@ -20,6 +20,7 @@ pub mod operations;
 mod parameters;
 mod path;
 pub mod problem;
+mod query;
 mod schema;
 pub mod server;
 #[cfg(test)]
