@@ -117,7 +117,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("schemars", &["domain", "events"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
-    ("clap", &["cli", "config"]),
+    ("clap", &["main", "cli", "config"]),
     ("anyhow", &["main", "cli", "roles"]),
     ("std::process::Command", &["postgres", "demo"]),
 ];
@@ -143,18 +143,23 @@ const LINES_MAX: usize = 500;
 #[test]
 fn the_sources_keep_to_the_architecture() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let files = read(root, &["src"]);
+    let sources: Vec<_> = files.iter().map(|(path, text)| Source::new(path, text)).collect();
+    let tests: BTreeSet<_> = sources.iter().flat_map(Source::test_modules).collect();
+
     let (mut present, mut used) = (BTreeSet::new(), BTreeSet::new());
     let mut breaches = Vec::new();
-    for path in rust_files(&root.join("src")) {
-        let text = fs::read_to_string(&path).expect("a source file is readable text");
-        let source = Source::new(path.strip_prefix(root).expect("below the root"), &text);
-        breaches.extend(source.breaches());
-        used.extend(source.modules_named());
-        present.insert(source.module);
+    for source in &sources {
+        breaches.extend(source.missing_head());
+        breaches.extend(source.untidy());
+        if !tests.iter().any(|test| source.inside.starts_with(test)) {
+            breaches.extend(source.forbidden());
+            used.extend(source.modules_named());
+            present.insert(source.module.clone());
+        }
     }
-    for path in ["tests", "benches"].iter().flat_map(|folder| rust_files(&root.join(folder))) {
-        let text = fs::read_to_string(&path).expect("a source file is readable text");
-        breaches.extend(Source::new(path.strip_prefix(root).expect("below the root"), &text).missing_head());
+    for (path, text) in &read(root, &["tests", "benches"]) {
+        breaches.extend(Source::new(path, text).missing_head());
     }
     print_unused(&present, &used);
     assert!(breaches.is_empty(), "{} breaches of the architecture:\n{}", breaches.len(), lines(&breaches));
@@ -189,6 +194,7 @@ fn print_unused(present: &BTreeSet<String>, used: &BTreeSet<(String, String)>) {
 }
 
 /// One rule broken at one place.
+#[derive(Clone)]
 struct Breach {
     path: PathBuf,
     line: usize,
@@ -208,11 +214,14 @@ fn lines(breaches: &[Breach]) -> String {
 /// One file below `src`.
 struct Source<'a> {
     path: &'a Path,
+    /// The path without what does not name a module: `src/kafka` for `src/kafka/mod.rs`.
+    inside: PathBuf,
     /// The top-level module it belongs to: `kafka` for `src/kafka/consumer.rs`.
     module: String,
     /// How many `super` lead from here to the root of the crate.
     depth: usize,
     text: &'a str,
+    tokens: TokenStream,
 }
 
 /// A path as it is written, from its first segment on: `crate::feed`, `rdkafka`, `std::process::Command`.
@@ -223,27 +232,27 @@ struct Use {
 
 impl<'a> Source<'a> {
     fn new(path: &'a Path, text: &'a str) -> Self {
-        let inside = path.with_extension("");
-        let mut segments: Vec<_> =
-            inside.iter().skip(1).map(|segment| segment.to_string_lossy().into_owned()).collect();
-        if segments.last().is_some_and(|last| last == "mod") {
-            segments.pop();
+        let mut inside = path.with_extension("");
+        if inside.ends_with("mod") || inside.ends_with("lib") {
+            inside.pop();
         }
-        let module = segments.first().cloned().unwrap_or_default();
-        Self { path, module, depth: segments.len(), text }
+        let tokens = text.parse().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let segments: Vec<_> = inside.iter().skip(1).collect();
+        let module = segments.first().map_or("lib".into(), |segment| segment.to_string_lossy());
+        Self { path, module: module.into_owned(), depth: segments.len(), inside, text, tokens }
     }
 
-    fn breaches(&self) -> Vec<Breach> {
-        let mut breaches = self.missing_head();
-        breaches.extend(self.untidy());
-        if self.module == "lib" || self.is_test_file() {
-            return breaches;
+    /// Who this file names that it may not name.
+    fn forbidden(&self) -> Vec<Breach> {
+        if self.module == "lib" {
+            return Vec::new();
         }
         let Some((_, allowed)) = MODULES.iter().find(|(name, _)| *name == self.module) else {
-            breaches
-                .push(self.breach(1, format!("the module {} is not in the table of modules", self.module)));
-            return breaches;
+            return vec![
+                self.breach(1, format!("the module {} is not in the table of modules", self.module)),
+            ];
         };
+        let mut breaches = Vec::new();
         for used in self.uses() {
             if let Some(other) = self.other_module(&used)
                 && !allowed.contains(&other.as_str())
@@ -259,6 +268,18 @@ impl<'a> Source<'a> {
         }
         breaches.dedup_by(|one, other| one.line == other.line && one.what == other.what);
         breaches
+    }
+
+    /// The files that are tests as a whole: `#[cfg(test)] mod golden;` in their parent.
+    fn test_modules(&self) -> Vec<PathBuf> {
+        let tokens: Vec<_> = self.tokens.clone().into_iter().collect();
+        let attributes = (0..tokens.len()).filter(|at| is_test_attribute(&tokens[*at..]));
+        let declared = attributes.filter_map(|at| {
+            let item: String =
+                tokens[at + 2..end_of_item(&tokens, at)].iter().map(|token| format!("{token} ")).collect();
+            Some(self.inside.join(item.trim().strip_prefix("mod ")?.strip_suffix(" ;")?))
+        });
+        declared.collect()
     }
 
     fn modules_named(&self) -> BTreeSet<(String, String)> {
@@ -315,15 +336,9 @@ impl<'a> Source<'a> {
         breaches
     }
 
-    fn is_test_file(&self) -> bool {
-        self.path.with_extension("").iter().any(|segment| segment == "tests")
-    }
-
     fn uses(&self) -> Vec<Use> {
-        let tokens: TokenStream =
-            self.text.parse().unwrap_or_else(|error| panic!("{}: {error}", self.path.display()));
         let mut uses = Vec::new();
-        collect(tokens, &mut uses);
+        collect(self.tokens.clone(), &mut uses);
         uses
     }
 
@@ -427,6 +442,16 @@ fn end_of_item(tokens: &[TokenTree], mut at: usize) -> usize {
     at
 }
 
+/// The Rust files below some folders of the root: path from the root, and text.
+fn read(root: &Path, folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let files = folders.iter().flat_map(|folder| rust_files(&root.join(folder)));
+    let read = files.map(|path| {
+        let text = fs::read_to_string(&path).expect("a source file is readable text");
+        (path.strip_prefix(root).expect("found below the root").to_owned(), text)
+    });
+    read.collect()
+}
+
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -447,7 +472,8 @@ mod checker {
 
     fn found(path: &str, text: &str) -> Vec<String> {
         let text = format!("//! Head.\n{text}");
-        let breaches = Source::new(Path::new(path), &text).breaches();
+        let source = Source::new(Path::new(path), &text);
+        let breaches = [source.missing_head(), source.untidy(), source.forbidden()].concat();
         breaches.iter().map(|breach| format!("{}: {}", breach.line, breach.what)).collect()
     }
 
@@ -519,7 +545,15 @@ mod checker {
             use crate::relay::Relay;
         "#;
         assert_eq!(found("src/domain/ids.rs", text), [""; 0]);
-        assert_eq!(found("src/domain/tests.rs", "use crate::feed::Feed;"), [""; 0]);
+    }
+
+    #[test]
+    fn knows_the_files_that_are_tests_as_a_whole() {
+        let text = "//! Head.\nmod codec;\n#[cfg(test)]\nmod golden;\n#[cfg(test)] mod tests { mod inner; }";
+        let names = |path: &str| Source::new(Path::new(path), text).test_modules();
+        assert_eq!(names("src/events/mod.rs"), [Path::new("src/events/golden")]);
+        assert_eq!(names("src/events/codec.rs"), [Path::new("src/events/codec/golden")]);
+        assert_eq!(names("src/lib.rs"), [Path::new("src/golden")]);
     }
 
     #[test]
@@ -536,7 +570,8 @@ mod checker {
         assert_eq!(found("src/domain/helpers/split.rs", ""), [message]);
         assert_eq!(found("src/domain/ids.rs", &"\n".repeat(500)), ["501: 501 lines, more than 500"]);
 
-        let headless = Source::new(Path::new("src/domain/ids.rs"), "use crate::domain::money;").breaches();
+        let headless =
+            Source::new(Path::new("src/domain/ids.rs"), "use crate::domain::money;").missing_head();
         assert_eq!(headless.len(), 1);
         assert!(headless[0].what.starts_with("no //! at the head"));
     }

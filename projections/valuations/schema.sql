@@ -5,11 +5,10 @@ create table valued_holdings (
     asset_id uuid not null,
     currency text not null,
     quantity numeric(28, 10) not null,
-    -- Null with a reason: `no_price`, `no_rate`; never 1, never 0, never a later one.
+    -- Why something below is null: `no_price`, `no_rate`, `too_large`; never 1, never 0, never a later one.
     unpriced text,
     price numeric(28, 10),
     priced_at timestamptz,
-    priced_on date,
     price_source text,
     price_kind text,
     market_value numeric(28, 10),
@@ -19,7 +18,7 @@ create table valued_holdings (
     rate numeric(28, 10),
     rate_path text,
     market_value_base numeric(28, 10),
-    -- Null with a reason (`no_rate_at_purchase`) where a lot's opening rate is unknown.
+    -- Why cost in base is null: `no_rate_at_purchase`.
     cost_base numeric(28, 10),
     cost_base_missing text,
     unrealized_gain_base numeric(28, 10),

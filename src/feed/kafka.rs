@@ -86,6 +86,9 @@ impl KafkaFeed {
     }
 
     pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>) {
+        let shards: Vec<_> = places.iter().map(|(shard, _)| *shard).collect();
+        // What was read behind the old places comes again behind the new ones.
+        self.pending.iter_mut().for_each(|item| item.forget(&shards));
         let given_up = self.tracks.resume(places, Instant::now());
         self.give_up(given_up);
     }

@@ -54,6 +54,16 @@ pub enum FeedItem {
     Batch(Batch),
 }
 
+impl FeedItem {
+    /// Takes out what a batch says about these shards.
+    fn forget(&mut self, shards: &[Shard]) {
+        if let Self::Batch(batch) = self {
+            batch.events.retain(|event| !shards.contains(&event.shard));
+            batch.scanned_to.retain(|(shard, _)| !shards.contains(shard));
+        }
+    }
+}
+
 /// Events of resumed shards. In order per shard; events of different shards may overtake each other.
 #[derive(Debug, Default)]
 pub struct Batch {

@@ -232,6 +232,9 @@ impl StoreFeed {
     }
 
     pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>) {
+        let shards: Vec<_> = places.iter().map(|(shard, _)| *shard).collect();
+        // What was read behind the old places comes again behind the new ones.
+        self.pending.iter_mut().for_each(|item| item.forget(&shards));
         self.tracks.resume(places, Instant::now());
     }
 

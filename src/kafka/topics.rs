@@ -87,6 +87,11 @@ impl KafkaSettings {
         format!("{}{}", self.prefix, topic.name)
     }
 
+    /// The name on the broker of the topic that holds a shard.
+    pub fn topic_of(&self, shard: Shard) -> Option<String> {
+        partition_of(shard).map(|(topic, _)| self.topic_name(topic))
+    }
+
     /// The name of a group on the broker.
     pub(super) fn group_name(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)

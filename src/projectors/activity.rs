@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Fact, Poison, ReadModel, column, stored};
+use super::{Error, Fact, Poison, ReadModel, column, stored};
 use crate::domain::ids::Shard;
 use crate::domain::money::{Price, Rate};
 use crate::domain::portfolio::entry::Entry;
@@ -56,7 +56,7 @@ impl ReadModel for Activity {
         Ok(())
     }
 
-    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
         let rows = std::mem::take(&mut self.new);
         if rows.is_empty() {
             return Ok(());

@@ -94,19 +94,21 @@ impl Checkpoints {
     }
 
     /// The checkpoints that a flush writes, in shard order: those with events, those whose rows changed for another
-    /// reason, and, if wanted, the idle ones.
+    /// reason, and, if wanted, the idle ones that were scanned or whose prices were read further.
     pub(super) fn due(
         &self,
         changed: &BTreeSet<Shard>,
         idle: Idle,
         price_position: Position,
     ) -> Vec<Checkpoint> {
-        let is_due = |shard: &Shard| {
-            self.moved.contains(shard)
-                || changed.contains(shard)
-                || (idle == Idle::Write && self.scanned.contains(shard))
+        let is_behind =
+            |mine: &Checkpoint| self.scanned.contains(&mine.shard) || mine.price_position < price_position;
+        let is_due = |mine: &&Checkpoint| {
+            self.moved.contains(&mine.shard)
+                || changed.contains(&mine.shard)
+                || (idle == Idle::Write && is_behind(mine))
         };
-        let due = self.by_shard.values().filter(|mine| is_due(&mine.shard)).cloned();
+        let due = self.by_shard.values().filter(is_due).cloned();
         due.map(|mine| Checkpoint { price_position: mine.price_position.max(price_position), ..mine })
             .collect()
     }
@@ -195,10 +197,11 @@ mod tests {
 
         let leave = mine.due(&changed, Idle::Leave, Position(0));
         assert_eq!(shards(&leave), [3]);
+        assert_eq!(shards(&mine.due(&changed, Idle::Write, Position(0))), [1, 3]);
         let write = mine.due(&changed, Idle::Write, Position(5));
-        assert_eq!(shards(&write), [1, 3]);
+        assert_eq!(shards(&write), [1, 2, 3]);
         assert_eq!(write[0].scanned_to, Position(12));
-        assert_eq!(write[0].price_position, Position(5));
+        assert_eq!(write[1].price_position, Position(5));
 
         mine.written(write);
         assert!(mine.due(&BTreeSet::new(), Idle::Write, Position(5)).is_empty());

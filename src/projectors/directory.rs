@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
-use super::{Fact, Poison, ReadModel, column, stored};
+use super::{Error, Fact, Poison, ReadModel, column, stored};
 use crate::domain::asset::{AssetEvent, AssetListed};
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::investor::{InvestorEvent, InvestorRegistered};
@@ -76,14 +76,15 @@ impl ReadModel for Directory {
         Ok(())
     }
 
-    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
         let batch = std::mem::take(self);
         insert_investors(conn, &batch.investors).await?;
         insert_portfolios(conn, &batch.opened.into_values().collect::<Vec<_>>()).await?;
         update_portfolios(conn, &batch.portfolios.into_iter().collect::<Vec<_>>()).await?;
         insert_assets(conn, &batch.listed.into_values().collect::<Vec<_>>()).await?;
         update_assets(conn, &batch.assets.into_iter().collect::<Vec<_>>()).await?;
-        insert_symbols(conn, &batch.symbols).await
+        insert_symbols(conn, &batch.symbols).await?;
+        Ok(())
     }
 
     fn forget(&mut self, _shards: &[Shard]) {

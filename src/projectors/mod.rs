@@ -13,6 +13,7 @@
 //! The schemas are disposable and made at start ([`schema`]); [`rebuild`] makes their rows again from the log.
 
 pub mod activity;
+pub mod book;
 mod checkpoint;
 pub mod directory;
 mod error;
@@ -25,6 +26,7 @@ pub mod rebuild;
 pub mod runner;
 pub mod schema;
 mod stored;
+pub mod valuations;
 
 pub use checkpoint::Checkpoint;
 pub use error::Error;

@@ -3,7 +3,7 @@
 //! The rows of a parked stream stand before its bad event; later events of the stream are skipped by reference, and reads
 //! of it say so. An event that only a newer program understands parks nothing: it halts the projection.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -33,14 +33,15 @@ struct Parked {
 /// The parked streams of the shards that are ours, and those that the next flush adds.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
-    known: BTreeMap<Shard, BTreeSet<StreamId>>,
+    /// By stream, the first event whose effect is missing.
+    known: BTreeMap<Shard, BTreeMap<StreamId, Position>>,
     added: Vec<Parked>,
 }
 
 impl Parking {
-    pub(super) fn insert(&mut self, streams: Vec<StreamId>) {
-        for stream in streams {
-            self.known.entry(stream.shard()).or_default().insert(stream);
+    pub(super) fn insert(&mut self, streams: Vec<(StreamId, Position)>) {
+        for (stream, position) in streams {
+            self.known.entry(stream.shard()).or_default().insert(stream, position);
         }
     }
 
@@ -51,8 +52,10 @@ impl Parking {
         self.added.retain(|parked| !shards.contains(&parked.shard));
     }
 
+    /// Whether the event is to be skipped: its stream was parked at it or before it.
     pub(super) fn is_parked(&self, event: &Envelope) -> bool {
-        self.known.get(&event.shard).is_some_and(|streams| streams.contains(&event.stream_id))
+        let parked_at = self.known.get(&event.shard).and_then(|streams| streams.get(&event.stream_id));
+        parked_at.is_some_and(|parked_at| *parked_at <= event.position)
     }
 
     pub(super) fn park(&mut self, event: &Envelope, reason: String) {
@@ -61,7 +64,7 @@ impl Parking {
             %stream, position = %event.position, event_id = %event.event_id, reason,
             "event cannot be applied: its stream is parked"
         );
-        self.known.entry(event.shard).or_default().insert(stream.clone());
+        self.known.entry(event.shard).or_default().insert(stream.clone(), event.position);
         self.added.push(Parked {
             stream_id: stream.clone(),
             shard: event.shard,
@@ -74,7 +77,7 @@ impl Parking {
 
     /// How many streams of ours are parked.
     pub(super) fn len(&self) -> usize {
-        self.known.values().map(BTreeSet::len).sum()
+        self.known.values().map(BTreeMap::len).sum()
     }
 
     /// The facts among the events: what is parked is left out, what cannot be read is parked.
@@ -107,10 +110,13 @@ impl Parking {
 }
 
 /// The parked streams of these shards.
-pub(super) async fn load(conn: &mut PgConnection, shards: &[Shard]) -> Result<Vec<StreamId>, sqlx::Error> {
+pub(super) async fn load(
+    conn: &mut PgConnection,
+    shards: &[Shard],
+) -> Result<Vec<(StreamId, Position)>, sqlx::Error> {
     let shards = column(shards, |shard| shard.0);
     let rows = sqlx::query_file!("projections/list_parked_streams.sql", &shards).fetch_all(conn).await?;
-    Ok(rows.into_iter().map(|row| StreamId::from(row.stream_id.as_str())).collect())
+    Ok(rows.into_iter().map(|row| (StreamId::from(row.stream_id.as_str()), Position(row.position))).collect())
 }
 
 /// Stores the streams parked since the last flush.
@@ -166,6 +172,7 @@ mod tests {
     #[test]
     fn a_malformed_event_parks_its_stream_and_no_other() {
         let mut parking = Parking::default();
+        let before = event("portfolio-a", 1, "AccountingChanged", RENAMED);
         let facts = parking
             .admit(
                 "holdings",
@@ -180,6 +187,7 @@ mod tests {
         let positions: Vec<i64> = facts.iter().map(|fact| fact.envelope.position.0).collect();
         assert_eq!(positions, [1, 4]);
         assert_eq!(parking.len(), 1);
+        assert!(!parking.is_parked(&before), "what came before is applied");
         assert_eq!(parking.added[0].position, Position(2));
     }
 

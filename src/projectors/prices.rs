@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Fact, Poison, ReadModel, column, stored};
+use super::{Checkpoint, Error, Fact, Poison, ReadModel, column, stored};
 use crate::domain::asset::{AssetEvent, RankedSource};
 use crate::domain::ids::{AssetId, MARKET_SHARD, Position, Shard};
 use crate::domain::money::{Price, Quantity, Rate};
@@ -53,8 +53,8 @@ impl ReadModel for Prices {
     const NAME: &'static str = "prices";
     const TOPICS: Topics = Topics::Market;
 
-    async fn assigned(&mut self, conn: &mut PgConnection, shards: &[Shard]) -> Result<(), sqlx::Error> {
-        if shards.contains(&MARKET_SHARD) {
+    async fn assigned(&mut self, conn: &mut PgConnection, checkpoints: &[Checkpoint]) -> Result<(), Error> {
+        if checkpoints.iter().any(|mine| mine.shard == MARKET_SHARD) {
             self.table = load_table(conn).await?;
         }
         Ok(())
@@ -70,7 +70,7 @@ impl ReadModel for Prices {
         Ok(())
     }
 
-    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
         let assets: Vec<&AssetPrices> =
             std::mem::take(&mut self.touched_assets).iter().filter_map(|id| self.table.asset(*id)).collect();
         upsert_quotes(conn, &assets).await?;
@@ -80,7 +80,8 @@ impl ReadModel for Prices {
             .filter_map(|(id, source)| Some((*id, self.table.asset(*id)?.source(source)?)))
             .collect();
         upsert_sources(conn, &sources).await?;
-        write_closes(conn, &std::mem::take(&mut self.closes)).await
+        write_closes(conn, &std::mem::take(&mut self.closes)).await?;
+        Ok(())
     }
 
     fn forget(&mut self, _shards: &[Shard]) {
@@ -95,7 +96,9 @@ impl Prices {
             AssetEvent::AssetListed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::AssetRenamed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::PriceSourcesRanked(it) => self.touched_assets.insert(it.asset_id),
-            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => false,
+            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => {
+                false
+            }
         };
     }
 
@@ -275,12 +278,18 @@ mod tests {
 
     #[test]
     fn a_close_sent_twice_in_a_batch_is_the_first_one() {
-        assert_eq!(after(&[close("5", 1), close("5", 2)]), CloseChange { last: close("5", 1), overwrites: false });
+        assert_eq!(
+            after(&[close("5", 1), close("5", 2)]),
+            CloseChange { last: close("5", 1), overwrites: false }
+        );
     }
 
     #[test]
     fn a_close_that_was_another_in_between_overwrites_an_equal_row() {
-        assert_eq!(after(&[close("6", 1), close("5", 2)]), CloseChange { last: close("5", 2), overwrites: true });
+        assert_eq!(
+            after(&[close("6", 1), close("5", 2)]),
+            CloseChange { last: close("5", 2), overwrites: true }
+        );
         assert_eq!(after(&[None, close("5", 2)]), CloseChange { last: close("5", 2), overwrites: true });
         assert_eq!(after(&[close("5", 1), None]), CloseChange { last: None, overwrites: true });
     }

@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use sqlx::{PgConnection, PgPool};
 
-use super::checkpoint::{self, Checkpoints, Idle};
+use super::checkpoint::{self, Checkpoint, Checkpoints, Idle};
 use super::parking::{self, Parking, Poison};
 use super::{Error, error};
 use crate::domain::ids::{Position, Shard};
@@ -48,6 +48,8 @@ pub enum Readiness {
 
 /// What a read model is: a fold, what it loads, and what it writes.
 ///
+/// An [`Error::Database`] is taken for transient: everything is dropped and loaded again. Any other error halts.
+///
 /// Statements run on a connection whose `search_path` is the read model's schema. Memory holds only what stands in rows,
 /// besides the changes since the last flush.
 pub trait ReadModel: Send + 'static {
@@ -60,8 +62,8 @@ pub trait ReadModel: Send + 'static {
     fn assigned(
         &mut self,
         _conn: &mut PgConnection,
-        _shards: &[Shard],
-    ) -> impl Future<Output = Result<(), sqlx::Error>> + Send {
+        _checkpoints: &[Checkpoint],
+    ) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }
     }
 
@@ -70,7 +72,7 @@ pub trait ReadModel: Send + 'static {
         &mut self,
         _conn: &mut PgConnection,
         _facts: &[Fact],
-    ) -> impl Future<Output = Result<Readiness, sqlx::Error>> + Send {
+    ) -> impl Future<Output = Result<Readiness, Error>> + Send {
         async { Ok(Readiness::Ready) }
     }
 
@@ -81,13 +83,13 @@ pub trait ReadModel: Send + 'static {
     fn apply(&mut self, fact: &Fact) -> Result<(), Poison>;
 
     /// Writes what has changed since the last flush: one statement a table.
-    fn flush(&mut self, conn: &mut PgConnection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+    fn flush(&mut self, conn: &mut PgConnection) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Drops all state of these shards, written or not.
     fn forget(&mut self, shards: &[Shard]);
 
     /// Returns when rows changed for another reason than an event of the feed. It must be safe to cancel.
-    fn woken(&mut self) -> impl Future<Output = ()> + Send {
+    fn woken(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::pending()
     }
 
@@ -132,15 +134,14 @@ impl<M: ReadModel> Projection<M> {
     /// Loads the shards' state and says where their feed goes on.
     pub(super) async fn assign(&mut self, shards: &[Shard]) -> Result<Vec<(Shard, Place)>, Error> {
         self.revoke(shards);
-        let loaded = self.load(shards).await.map_err(Self::classify)?;
-        Ok(loaded)
+        self.load(shards).await.map_err(Self::classify)
     }
 
-    async fn load(&mut self, shards: &[Shard]) -> Result<Vec<(Shard, Place)>, sqlx::Error> {
+    async fn load(&mut self, shards: &[Shard]) -> Result<Vec<(Shard, Place)>, Error> {
         let mut conn = self.pool.acquire().await?;
         let checkpoints = checkpoint::load(&mut conn, shards).await?;
         let parked = parking::load(&mut conn, shards).await?;
-        self.model.assigned(&mut conn, shards).await?;
+        self.model.assigned(&mut conn, &checkpoints).await?;
         let places = checkpoints.iter().map(|mine| (mine.shard, mine.place.clone())).collect();
         self.checkpoints.insert(checkpoints);
         self.parking.insert(parked);
@@ -160,7 +161,7 @@ impl<M: ReadModel> Projection<M> {
     }
 
     /// Where they stand.
-    pub(super) fn checkpoints(&self) -> impl Iterator<Item = &super::Checkpoint> {
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
         self.checkpoints.iter()
     }
 
@@ -194,7 +195,7 @@ impl<M: ReadModel> Projection<M> {
         Ok(flushed)
     }
 
-    async fn prepare(&mut self, facts: &[Fact]) -> Result<Readiness, sqlx::Error> {
+    async fn prepare(&mut self, facts: &[Fact]) -> Result<Readiness, Error> {
         if facts.is_empty() {
             return Ok(Readiness::Ready);
         }
@@ -230,7 +231,7 @@ impl<M: ReadModel> Projection<M> {
         Ok(flushed)
     }
 
-    async fn commit(&mut self, due: Vec<super::Checkpoint>) -> Result<Flushed, sqlx::Error> {
+    async fn commit(&mut self, due: Vec<Checkpoint>) -> Result<Flushed, Error> {
         let wanted = due.len();
         let mut tx = self.pool.begin().await?;
         let written = checkpoint::advance(&mut tx, due).await?;
@@ -246,11 +247,13 @@ impl<M: ReadModel> Projection<M> {
         Ok(Flushed::Written)
     }
 
-    fn classify(source: sqlx::Error) -> Error {
-        if error::is_about_values(&source) {
-            Error::Rows { read_model: M::NAME, source }
-        } else {
-            Error::Database(source)
+    /// Tells a failure that would come again from one that passes.
+    fn classify(error: Error) -> Error {
+        match error {
+            Error::Database(source) if error::is_about_values(&source) => {
+                Error::Rows { read_model: M::NAME, source }
+            }
+            other => other,
         }
     }
 }

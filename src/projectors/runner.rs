@@ -29,6 +29,8 @@ use crate::retry::Backoff;
 
 /// How often idle shards are written and lag is measured.
 const EVERY: Duration = Duration::from_secs(1);
+/// How long a batch that waits for another read model leaves the floor to other changes.
+const BATCH_WAITS: Duration = Duration::from_millis(20);
 /// Connections of one projector's rows: its flushes, and one in reserve while a broken one is replaced.
 const CONNECTIONS_MAX: u32 = 2;
 
@@ -102,7 +104,7 @@ struct Runner<M> {
 /// What woke the loop.
 enum Wake {
     Feed(FeedItem),
-    Changed,
+    Changed(Result<(), Error>),
     Tick,
 }
 
@@ -127,7 +129,7 @@ impl<M: ReadModel> Runner<M> {
             let wake = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
                 item = self.feed.next() => Wake::Feed(item.map_err(feed_error::<M>)?),
-                () = self.projection.model.woken() => Wake::Changed,
+                woken = self.projection.model.woken() => Wake::Changed(woken),
                 _ = ticks.tick() => Wake::Tick,
             };
             let next = match wake {
@@ -137,7 +139,10 @@ impl<M: ReadModel> Runner<M> {
                     Next::GoOn
                 }
                 Wake::Feed(FeedItem::Batch(batch)) => self.batch(batch).await?,
-                Wake::Changed => self.flush(Idle::Leave).await?,
+                Wake::Changed(woken) => {
+                    woken?;
+                    self.flush(Idle::Leave).await?
+                }
                 Wake::Tick => self.tick().await?,
             };
             if let Next::End = next {
@@ -154,8 +159,7 @@ impl<M: ReadModel> Runner<M> {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
                 Ok(Flushed::NotYet) if self.cancel.is_cancelled() => return Ok(Next::End),
-                // Prices go on meanwhile.
-                Ok(Flushed::NotYet) => match self.projection.flush(Idle::Leave).await {
+                Ok(Flushed::NotYet) => match self.go_on_without_it().await {
                     Ok(Flushed::Lost) => return self.recover(None).await,
                     Ok(_) => {}
                     Err(Error::Database(error)) => return self.recover(Some(error)).await,
@@ -175,6 +179,15 @@ impl<M: ReadModel> Runner<M> {
             self.projection.checkpoints().map(|mine| (mine.shard, mine.place.position)).collect();
         self.feed.commit_hint(&places).await;
         Ok(Next::GoOn)
+    }
+
+    /// While a batch waits, what else wakes the read model (prices) is flushed as ever.
+    async fn go_on_without_it(&mut self) -> Result<Flushed, Error> {
+        let woken = self.projection.model.woken();
+        if let Ok(woken) = tokio::time::timeout(BATCH_WAITS, woken).await {
+            woken?;
+        }
+        self.projection.flush(Idle::Leave).await
     }
 
     async fn flush(&mut self, idle: Idle) -> Result<Next, Error> {

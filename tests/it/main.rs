@@ -9,5 +9,7 @@ mod commands;
 mod embedded;
 mod environment;
 mod ledger;
+mod kafka_log;
+mod kafka_relay;
 mod servers;
 mod service;

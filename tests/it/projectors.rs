@@ -11,6 +11,8 @@ use insight::feed::{Source, StoreTail};
 use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
+use insight::projectors::prices::Prices;
+use insight::projectors::valuations::Valuations;
 use insight::projectors::{self, Error, ReadModel, Settings, rebuild};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -24,6 +26,9 @@ const HOLDINGS: &[&str] =
 const DIRECTORY: &[&str] =
     &["directory.investors", "directory.portfolios", "directory.assets", "directory.symbols"];
 const ACTIVITY: &[&str] = &["activity.activities"];
+const PRICES: &[&str] = &["prices.quotes", "prices.price_sources", "prices.closes"];
+const VALUATIONS: &[&str] =
+    &["valuations.valued_portfolios", "valuations.valued_holdings", "valuations.valued_cash"];
 
 fn source(pool: &PgPool) -> Source {
     Source::Store(Arc::new(StoreTail { pool: pool.clone() }))
@@ -171,10 +176,11 @@ async fn a_projector_that_is_killed_again_and_again_leaves_the_rows_of_an_undist
     project_with_kills(Holdings::default, &database, head).await;
     project_with_kills(Directory::default, &database, head).await;
     project_with_kills(Activity::default, &database, head).await;
-    let tables = [HOLDINGS, DIRECTORY, ACTIVITY].concat();
+    project_with_kills(Prices::default, &database, head).await;
+    let tables = [HOLDINGS, DIRECTORY, ACTIVITY, PRICES].concat();
     let disturbed = rows_of(&database.pool, &tables).await;
 
-    for name in ["holdings", "directory", "activity"] {
+    for name in ["holdings", "directory", "activity", "prices"] {
         rebuild_soon(name, &database.pool).await;
     }
     let undisturbed = rows_of(&database.pool, &tables).await;
@@ -340,4 +346,135 @@ async fn a_changed_shape_is_noticed() {
         .unwrap();
     let refused = projectors::schema::apply_all(&database.pool).await;
     assert!(matches!(refused, Err(Error::ChangedShape { .. })), "{refused:?}");
+}
+
+async fn start_valuations(database: &TestDatabase) -> Running {
+    let model = Valuations::open(&source(&database.pool), &database.pool).await.unwrap();
+    start(model, database, Settings::default())
+}
+
+/// Waits until valuations reflect all of the log: portfolios and prices.
+async fn valued_to(pool: &PgPool, position: Position) {
+    for _ in 0..1_500 {
+        let least: i64 = sqlx::query_scalar(
+            "select coalesce(min(least(scanned_to, price_position)), 0) from valuations.checkpoints",
+        )
+        .fetch_one(pool)
+        .await
+        .unwrap();
+        if least >= position.0 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("valuations did not reach {position}");
+}
+
+#[tokio::test]
+async fn valuations_say_what_is_known_and_name_what_is_missing() {
+    let database = environment::database().await;
+    let pool = &database.pool;
+    let mut history = History::new(database.options());
+    let ada = history.investor("Ada");
+    let apple = history.asset("AAPL", AssetClass::Equity, "USD");
+    let silent = history.asset("NONE", AssetClass::Equity, "USD");
+    let eurusd = history.asset("EURUSD", AssetClass::Fx, "USD");
+    let euros = history.portfolio(ada, "Euros", "EUR", CashMode::Tracked);
+    history.deposit(euros, "2500", "USD", 8);
+    history.buy(euros, apple, "10", "100", 8);
+    history.buy(euros, silent, "5", "10", 8);
+    history.close(eurusd, "1.25", "USD", 5);
+    history.tick(apple, "110", "USD", noonish());
+    history.tick(eurusd, "1.1", "USD", noonish());
+    let head = history.commit().await;
+    let _holdings = start(Holdings::default(), &database, Settings::default());
+    let _prices = start(Prices::default(), &database, Settings::default());
+    let _valuations = start_valuations(&database).await;
+    valued_to(pool, head).await;
+
+    type Found = (Option<String>, Option<String>, Option<String>, Option<String>, Option<String>);
+    let sql = "select market_value::text, market_value_base::text, cost_base::text, unrealized_gain_base::text, \
+               unpriced from valuations.valued_holdings where asset_id = $1";
+    let text = |text: &str| Some(text.to_owned());
+    // 1,100 USD at 1 / 1.1 = 0.9090909091; bought for 1,000 USD at 1 / 1.25 = 0.8 three days after that close.
+    let found: Found = sqlx::query_as(sql).bind(apple.0).fetch_one(pool).await.unwrap();
+    let expected = (
+        text("1100.0000000000"),
+        text("1000.0000000100"),
+        text("800.0000000000"),
+        text("200.0000000100"),
+        None,
+    );
+    assert_eq!(found, expected);
+    let found: Found = sqlx::query_as(sql).bind(silent.0).fetch_one(pool).await.unwrap();
+    assert_eq!(found, (None, None, text("40.0000000000"), None, text("no_price")));
+    // 2,500 − 1,000 − 50 USD in cash.
+    let total: (String, bool, i32, i64) = sqlx::query_as(
+        "select cash_base::text, incomplete, unpriced, price_position from valuations.valued_portfolios",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(total, ("1318.1818181950".into(), true, 1, head.0));
+
+    // A price arrives: the holding is priced, the total complete.
+    history.tick(silent, "12", "USD", noonish());
+    let head = history.commit().await;
+    valued_to(pool, head).await;
+    let complete: (bool, i32) =
+        sqlx::query_as("select incomplete, unpriced from valuations.valued_portfolios")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+    assert_eq!(complete, (false, 0));
+
+    // What is sold disappears.
+    history.sell(euros, silent, "5", "12", 9);
+    let head = history.commit().await;
+    valued_to(pool, head).await;
+    let assets: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select asset_id from valuations.valued_holdings").fetch_all(pool).await.unwrap();
+    assert_eq!(assets, [apple.0]);
+}
+
+fn noonish() -> chrono::DateTime<chrono::Utc> {
+    crate::projectors_history::noon(20)
+}
+
+#[tokio::test]
+async fn killed_valuations_equal_rebuilt_ones() {
+    let database = environment::database().await;
+    let pool = &database.pool;
+    let mut history = History::new(database.options());
+    let ids = history.of_everything(5, 150);
+    history.commit().await;
+    let _holdings = start(Holdings::default(), &database, Settings::default());
+    let _prices = start(Prices::default(), &database, Settings::default());
+    let investor = history.investor("Grace");
+    let asset = history.asset("LATE", AssetClass::Equity, "USD");
+    let mut head = history.commit().await;
+    for round in 0..25_u32 {
+        let running = start_valuations(&database).await;
+        history.tick(
+            asset,
+            &format!("{}", 10 + round),
+            "USD",
+            noonish() + chrono::TimeDelta::seconds(i64::from(round)),
+        );
+        history.buy(ids[round as usize % ids.len()], asset, "1", "9", 29);
+        if round % 5 == 0 {
+            history.portfolio(investor, &format!("Late {round}"), "USD", CashMode::Tracked);
+        }
+        head = history.commit().await;
+        tokio::time::sleep(Duration::from_millis(u64::from(3 + round * 11 % 40))).await;
+        drop(running);
+    }
+    let running = start_valuations(&database).await;
+    valued_to(pool, head).await;
+    let live = rows_of(pool, VALUATIONS).await;
+    drop(running);
+    rebuild_soon("valuations", pool).await;
+    let rebuilt = rows_of(pool, VALUATIONS).await;
+    assert!(live.len() > 25);
+    assert_eq!(live, rebuilt);
 }

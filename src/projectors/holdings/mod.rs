@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
-use super::{Fact, Poison, ReadModel, Readiness, stored};
+use super::{Error, Fact, Poison, ReadModel, Readiness, stored};
 use crate::domain::currency::Currency;
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::portfolio::entry::Entry;
@@ -57,7 +57,7 @@ impl ReadModel for Holdings {
     const NAME: &'static str = "holdings";
     const TOPICS: Topics = Topics::Portfolio;
 
-    async fn prepare(&mut self, conn: &mut PgConnection, facts: &[Fact]) -> Result<Readiness, sqlx::Error> {
+    async fn prepare(&mut self, conn: &mut PgConnection, facts: &[Fact]) -> Result<Readiness, Error> {
         let absent: Vec<PortfolioId> = self.absent(facts);
         self.portfolios.extend(rows::load(conn, &absent).await?);
         let to_derive = self.to_derive(facts);
@@ -88,7 +88,7 @@ impl ReadModel for Holdings {
         Ok(())
     }
 
-    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
         let touched = std::mem::take(&mut self.touched);
         for id in &touched {
             if let Some(portfolio) = self.portfolios.get_mut(id) {

@@ -1,0 +1,156 @@
+//! Finding out where to go on, at every start and after every trouble: the shell around [`super::walk`].
+
+use std::collections::BTreeMap;
+
+use sqlx::PgPool;
+
+use super::walk::{Begin, Confirmation, Known, Step, Walk, begin, confirm};
+use super::window::{Progress, Tail};
+use super::{Error, progress};
+use crate::domain::ids::{Position, Shard};
+use crate::event_store::read;
+use crate::kafka::scan::{self, Extent};
+use crate::kafka::{KafkaSettings, Record, topics};
+
+/// How many events of the store are fetched at once for a comparison.
+const FETCH: i64 = 500;
+
+/// For every shard, the last event that its topic is known to hold in an unbroken run from the beginning.
+pub(super) async fn tails(
+    settings: &KafkaSettings,
+    pool: &PgPool,
+) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
+    let rows = progress::load(pool, settings).await?;
+    let extents = scan::extents(settings, topics::all_shards().collect()).await?;
+    let mut walks = BTreeMap::new();
+    let mut stretches = BTreeMap::new();
+    let mut anew = Vec::new();
+    for (shard, extent) in &extents {
+        let known = known(pool, *shard, rows.get(shard).copied(), *extent).await?;
+        let (walk, from) = match begin(&known).map_err(Error::Fork)? {
+            Begin::Confirm(stored, offset) => (ShardWalk::confirming(*shard, stored, offset), offset),
+            Begin::Trust(tail, offset) => (ShardWalk::behind(*shard, tail), offset),
+            Begin::Anew => {
+                anew.push(*shard);
+                continue;
+            }
+        };
+        walks.insert(*shard, walk);
+        stretches.insert(*shard, Extent { low: from, ..*extent });
+    }
+    let mut tails = show(settings, pool, &mut walks, stretches).await?;
+    anew.extend(walks.values().filter(|walk| walk.must_confirm()).map(|walk| walk.shard));
+
+    let mut walks: BTreeMap<_, _> = anew.iter().map(|shard| (*shard, ShardWalk::anew(*shard))).collect();
+    let stretches = extents.into_iter().filter(|(shard, _)| walks.contains_key(shard)).collect();
+    tails.extend(show(settings, pool, &mut walks, stretches).await?);
+    Ok(tails)
+}
+
+async fn known(pool: &PgPool, shard: Shard, row: Option<Progress>, extent: Extent) -> Result<Known, Error> {
+    let Some(row) = row else {
+        return Ok(Known { progress: None, stored: None, later_epoch: None, extent });
+    };
+    let stored = read::find(pool, row.position).await?;
+    let stored = stored.filter(|event| event.shard == shard && event.epoch == row.epoch);
+    let later_epoch = match progress::epoch_after(pool, row.epoch).await? {
+        None => None,
+        Some(first) => {
+            let before = read::previous_in_shard(pool, shard, first).await?;
+            Some((first, before.as_ref().map(Tail::from)))
+        }
+    };
+    Ok(Known { progress: Some(row), stored: stored.as_ref().map(Tail::from), later_epoch, extent })
+}
+
+/// Reads these stretches and shows each record to the walk of its shard.
+async fn show(
+    settings: &KafkaSettings,
+    pool: &PgPool,
+    walks: &mut BTreeMap<Shard, ShardWalk>,
+    stretches: BTreeMap<Shard, Extent>,
+) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
+    let mut records = scan::scan(settings, stretches);
+    while let Some(some) = records.recv().await {
+        for record in some? {
+            if let Some(walk) = walks.get_mut(&record.event.shard) {
+                walk.see(pool, &record).await?;
+            }
+        }
+    }
+    Ok(walks.values().map(|walk| (walk.shard, walk.walk.tail())).collect())
+}
+
+/// The walk of one shard, with its first record.
+struct ShardWalk {
+    shard: Shard,
+    walk: Walk,
+    first: First,
+}
+
+/// What to make of the first record.
+enum First {
+    /// It must be this event, at this offset.
+    Confirm(Tail, i64),
+    /// It was not.
+    Unconfirmed,
+    /// Retention has passed the shard's first event: where the store knows the record, the run begins with it.
+    Adopt,
+    /// Nothing more.
+    Seen,
+}
+
+impl ShardWalk {
+    fn confirming(shard: Shard, stored: Tail, offset: i64) -> Self {
+        Self { shard, walk: Walk::new(Some(stored)), first: First::Confirm(stored, offset) }
+    }
+
+    fn behind(shard: Shard, tail: Option<Tail>) -> Self {
+        Self { shard, walk: Walk::new(tail), first: First::Seen }
+    }
+
+    fn anew(shard: Shard) -> Self {
+        Self { shard, walk: Walk::new(None), first: First::Adopt }
+    }
+
+    /// Whether the row still lacks its confirmation, so that the walk was for nothing.
+    fn must_confirm(&self) -> bool {
+        matches!(self.first, First::Confirm(..) | First::Unconfirmed)
+    }
+
+    async fn see(&mut self, pool: &PgPool, record: &Record) -> Result<(), Error> {
+        let found = Tail::from(&*record.event);
+        match self.first {
+            First::Confirm(stored, offset) => {
+                let at_the_offset = record.offset == offset;
+                self.first = match confirm(stored, found) {
+                    Confirmation::Same if at_the_offset => First::Seen,
+                    Confirmation::Fork(reason) if at_the_offset => return Err(Error::Fork(reason)),
+                    _ => First::Unconfirmed,
+                };
+                return Ok(());
+            }
+            First::Unconfirmed => return Ok(()),
+            First::Adopt => {
+                self.first = First::Seen;
+                if record.offset > 0 {
+                    self.adopt(pool, found).await?;
+                }
+            }
+            First::Seen => {}
+        }
+        while let Step::Fetch(after) = self.walk.see(found) {
+            let slice = read::shard_after(pool, self.shard, after, FETCH).await?;
+            self.walk.expect(slice.events.iter().map(Tail::from));
+        }
+        Ok(())
+    }
+
+    async fn adopt(&mut self, pool: &PgPool, found: Tail) -> Result<(), Error> {
+        let stored = read::find(pool, Position(found.position.0)).await?;
+        if stored.as_ref().map(Tail::from) == Some(found) {
+            self.walk = Walk::new(Some(found));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,199 @@
+//! The relay on a real broker: what is in the topics afterwards.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use insight::domain::ids::{Position, Shard};
+use insight::events::Envelope;
+use insight::kafka::{KafkaSettings, Record, scan, topics};
+use insight::relay;
+use sqlx::PgPool;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::kafka_log::{append, begin_epoch, bus, database, forget_from, of_shard, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+struct Relay {
+    shutdown: CancellationToken,
+    task: JoinHandle<Result<(), relay::Error>>,
+}
+
+impl Relay {
+    fn start(settings: &KafkaSettings, pool: &PgPool) -> Self {
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(relay::run(settings.clone(), pool.clone(), shutdown.clone()));
+        Self { shutdown, task }
+    }
+
+    async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.unwrap().unwrap();
+    }
+
+    /// As good as a `kill -9`.
+    async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
+    }
+}
+
+async fn topic(settings: &KafkaSettings) -> BTreeMap<Shard, Vec<Record>> {
+    let extents = scan::extents(settings, topics::all_shards().collect()).await.unwrap();
+    let mut records: BTreeMap<Shard, Vec<Record>> = BTreeMap::new();
+    let mut scanning = scan::scan(settings, extents);
+    while let Some(some) = scanning.recv().await {
+        for record in some.unwrap() {
+            records.entry(record.event.shard).or_default().push(record);
+        }
+    }
+    records
+}
+
+async fn holds(settings: &KafkaSettings, count: i64) -> bool {
+    let Ok(extents) = scan::extents(settings, topics::all_shards().collect()).await else { return false };
+    extents.values().map(|extent| extent.end - extent.low).sum::<i64>() >= count
+}
+
+/// Per shard the topic holds what the store holds, first occurrences in order.
+async fn assert_complete(settings: &KafkaSettings, pool: &PgPool) {
+    let topic = topic(settings).await;
+    for shard in topics::all_shards() {
+        let stored = of_shard(pool, shard).await;
+        let mut previous = None;
+        let mut first = Vec::<&Envelope>::new();
+        for record in topic.get(&shard).into_iter().flatten() {
+            if first.iter().any(|event| event.event_id == record.event.event_id) {
+                continue;
+            }
+            assert_eq!(record.previous, previous, "shard {shard}");
+            previous = Some((record.event.position, record.event.event_id));
+            first.push(&record.event);
+        }
+        assert_eq!(first, stored.iter().collect::<Vec<_>>(), "shard {shard}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_topics_hold_what_the_log_holds() {
+    let (database, bus) = (database().await, bus());
+    append(&database.pool, &[0, 1, 5, 31, 32, 33], 500).await;
+    let relay = Relay::start(&bus, &database.pool);
+    until("the first events", PATIENCE, || holds(&bus, 500)).await;
+    append(&database.pool, &[0, 32, 40], 300).await;
+    until("the later events", PATIENCE, || holds(&bus, 800)).await;
+    relay.stop().await;
+    assert_complete(&bus, &database.pool).await;
+    assert!(!holds(&bus, 801).await, "nothing twice");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_killed_again_and_again_leaves_no_hole() {
+    let (database, bus) = (database().await, bus());
+    let appending = {
+        let pool = database.pool.clone();
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                append(&pool, &[0, 1, 2, 32], 100).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    };
+    for round in 0..5u64 {
+        let relay = Relay::start(&bus, &database.pool);
+        tokio::time::sleep(Duration::from_millis(300 + 250 * round)).await;
+        relay.kill().await;
+    }
+    appending.await.unwrap();
+    let relay = Relay::start(&bus, &database.pool);
+    until("everything", PATIENCE, || holds(&bus, 4_000)).await;
+    relay.stop().await;
+    assert_complete(&bus, &database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_relays_one_copies_and_the_other_takes_over() {
+    let (database, bus) = (database().await, bus());
+    let one = Relay::start(&bus, &database.pool);
+    append(&database.pool, &[0, 1, 32], 300).await;
+    until("the first relay", PATIENCE, || holds(&bus, 300)).await;
+    let two = Relay::start(&bus, &database.pool);
+    append(&database.pool, &[0, 1, 32], 300).await;
+    until("still the first relay", PATIENCE, || holds(&bus, 600)).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!holds(&bus, 601).await, "the second one waits");
+    one.kill().await;
+    append(&database.pool, &[0, 1, 32], 300).await;
+    until("the second relay", PATIENCE, || holds(&bus, 900)).await;
+    two.stop().await;
+    assert_complete(&bus, &database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_is_filled_anew() {
+    let (database, bus) = (database().await, bus());
+    append(&database.pool, &[0, 1, 32], 300).await;
+    let relay = Relay::start(&bus, &database.pool);
+    until("the first topics", PATIENCE, || holds(&bus, 300)).await;
+    relay.stop().await;
+    // Other topics under the name that the progress rows know.
+    let other = crate::kafka_log::bus();
+    let rename = sqlx::query("update relay_progress set topic = replace(topic, $1, $2)");
+    rename.bind(&*bus.prefix).bind(&*other.prefix).execute(&database.pool).await.unwrap();
+    let relay = Relay::start(&other, &database.pool);
+    until("the new topics", PATIENCE, || holds(&other, 300)).await;
+    relay.stop().await;
+    assert_complete(&other, &database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_log_halts_the_relay_until_the_next_epoch() {
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    append(pool, &[0, 1], 100).await;
+    let relay = Relay::start(&bus, pool);
+    until("the first history", PATIENCE, || holds(&bus, 100)).await;
+    relay.stop().await;
+
+    forget_from(pool, 61).await;
+    let halted = Relay::start(&bus, pool).task.await.unwrap().unwrap_err();
+    assert!(matches!(halted, relay::Error::Fork(_)), "{halted}");
+    append(pool, &[0, 1], 100).await;
+    let halted = Relay::start(&bus, pool).task.await.unwrap().unwrap_err();
+    assert!(matches!(halted, relay::Error::Fork(_)), "{halted}");
+
+    forget_from(pool, 61).await;
+    begin_epoch(pool, 2).await;
+    append(pool, &[0, 1], 80).await;
+    let relay = Relay::start(&bus, pool);
+    until("the second history", PATIENCE, || holds(&bus, 180)).await;
+    relay.stop().await;
+    let topic = topic(&bus).await;
+    for shard in [Shard(0), Shard(1)] {
+        let alive = topic[&shard]
+            .iter()
+            .filter(|record| record.event.epoch.0 == 2 || record.event.position < Position(61));
+        let alive: Vec<_> = alive.map(|record| record.event.position).collect();
+        let stored: Vec<_> = of_shard(pool, shard).await.iter().map(|event| event.position).collect();
+        assert_eq!(alive, stored);
+    }
+}
+
+/// Prints a figure; run it by name, in release.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+async fn relay_throughput() {
+    let (database, bus) = (database().await, bus());
+    let shards: Vec<i16> = (0..33).collect();
+    for _ in 0..20 {
+        append(&database.pool, &shards, 10_000).await;
+    }
+    topics::apply(&bus).await.unwrap();
+    let began = Instant::now();
+    let relay = Relay::start(&bus, &database.pool);
+    until("everything", Duration::from_secs(120), || holds(&bus, 200_000)).await;
+    let seconds = began.elapsed().as_secs_f64();
+    println!("relay: 200000 events in {seconds:.2} s, {:.0}/s", 200_000.0 / seconds);
+    relay.stop().await;
+}
