@@ -146,7 +146,7 @@ async fn trade(
     body: Json<Body>,
     side: fn(TradeCommand) -> PortfolioCommand,
 ) -> Result<Response, Problem> {
-    let hash = body.hash(headers.if_match, &[]);
+    let hash = body.hash(headers.if_match, &[])?;
     let Told { asset, command, occurred_at } = body.value.told(api.clock.now())?;
     let command = Command::Portfolio { portfolio_id, asset: Some(asset), command: side(command) };
     api.change(Wish { command, headers, hash, occurred_at }).await
