@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
+mod api;
 mod appending;
+mod bad_input;
 mod commands;
 mod embedded;
 mod environment;
@@ -13,3 +15,4 @@ mod ledger;
 mod projectors;
 mod projectors_history;
 mod servers;
+mod service;
