@@ -137,28 +137,21 @@ fn risk(portfolio: &PortfolioReport) -> String {
         let figures = ["var_95", "var_99", "es_975"].map(|field| with_interval(&method[field]));
         table.row([method_name(method), count(&method["scenarios"])].into_iter().chain(figures));
     }
-    let mut shown = table.to_string();
-    let _ = writeln!(
-        shown,
-        "  in {}, each with its 95 % interval; volatility {} a year, Sharpe ratio {} (risk-free {}); today's holdings over {} trading days",
+    let seed = methods.iter().find_map(|method| method["seed"].as_u64());
+    let statistic = |field: &str| risk[field].as_f64().and_then(exact);
+    let not_yet = if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" };
+    format!(
+        "{table}  in {}, with 95 % intervals; of today's holdings over {} trading days, up to market position {}; seed {}\n  \
+         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings{not_yet}\n",
         text(&risk["base_currency"]),
-        percent(risk["volatility_annualized"].as_f64().and_then(exact)),
-        risk["sharpe"].as_f64().and_then(exact).map_or(ABSENT.into(), |ratio| number(ratio, 2)),
-        percent(risk["risk_free"].as_f64().and_then(exact)),
         count(&methods[0]["window"]),
-    );
-    let seed = methods
-        .iter()
-        .find_map(|method| method["seed"].as_u64())
-        .map_or(ABSENT.into(), |seed| seed.to_string());
-    let _ = writeln!(
-        shown,
-        "  market up to position {}; seed {seed}; covers {} of the holdings{}",
         count(&risk["cut"]),
-        percent(risk["coverage"].as_f64().and_then(exact)),
-        if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" },
-    );
-    shown
+        seed.map_or(ABSENT.into(), |seed| seed.to_string()),
+        percent(statistic("volatility_annualized")),
+        statistic("sharpe").map_or(ABSENT.into(), |ratio| number(ratio, 2)),
+        percent(statistic("risk_free")),
+        percent(statistic("coverage")),
+    )
 }
 
 fn method_name(method: &Value) -> String {
