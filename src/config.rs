@@ -116,7 +116,7 @@ pub struct Reading {
 
     /// Streams that may be parked in a read model before its projector stops
     #[arg(long, env = "PARKED_STREAMS_MAX", default_value_t = 100, global = true, value_name = "N")]
-    pub parked_streams_max: i64,
+    pub parked_streams_max: usize,
 }
 
 /// The risk engine.

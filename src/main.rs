@@ -8,14 +8,12 @@ use insight::cli::Cli;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let ended = runtime
-        .map_err(anyhow::Error::from)
-        .and_then(|runtime| {
-            let ended = runtime.block_on(cli.run());
-            // Blocking threads that wait for a broker or a disk must not hold up the end.
-            runtime.shutdown_background();
-            ended
-        });
+    let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        let ended = runtime.block_on(cli.run());
+        // Blocking threads that wait for a broker or a disk must not hold up the end.
+        runtime.shutdown_background();
+        ended
+    });
     match ended {
         Ok(code) => code,
         Err(error) => {

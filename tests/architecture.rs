@@ -114,6 +114,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("backoff", &["retry"]),
     ("rayon", &["risk"]),
     ("rand", &["risk", "demo"]),
+    ("schemars", &["domain", "events"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
     ("tracing_subscriber", &["telemetry"]),
     ("clap", &["main", "cli", "config"]),

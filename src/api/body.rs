@@ -24,7 +24,7 @@ const ARRIVAL_MAX: Duration = Duration::from_secs(30);
 pub struct Json<T> {
     /// What was sent.
     pub value: T,
-    bytes: Bytes,
+    pub(super) bytes: Bytes,
 }
 
 impl<T> Json<T> {
@@ -81,7 +81,10 @@ pub async fn read(mut request: Request, bytes_max: usize) -> Result<Bytes, Probl
         Problem::new(problem::BODY_TOO_LARGE, detail).with(members)
     };
     let told = request.headers().get(header::CONTENT_LENGTH);
-    if told.and_then(|length| length.to_str().ok()?.parse().ok()).is_some_and(|length: usize| length > bytes_max) {
+    if told
+        .and_then(|length| length.to_str().ok()?.parse().ok())
+        .is_some_and(|length: usize| length > bytes_max)
+    {
         return Err(too_large());
     }
     DefaultBodyLimit::max(bytes_max).apply(&mut request);
@@ -112,18 +115,24 @@ fn unreadable(path: &str, error: &serde_json::Error) -> Problem {
     let reason = told.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&told);
     // serde names unknown and repeated fields in its message, between backticks.
     let named = |start: &str| reason.strip_prefix(start)?.split('`').nth(1);
-    let parent = |field: &str| match path.rsplit_once('.') {
-        Some((parent, _)) if !parent.is_empty() => format!("{parent}.{field}"),
-        _ => field.to_owned(),
+    // The path ends with the field's name or with its parent, and has a `?` where it was lost.
+    let path = path.trim_end_matches(['?', '.']);
+    let below = |name: &str| match path {
+        "" => name.to_owned(),
+        path if path.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')) => {
+            path.to_owned()
+        }
+        path => format!("{path}.{name}"),
     };
-    let field = if path == "." { "body" } else { path };
+    let field = if path.is_empty() { "body" } else { path };
     let invalid = |field: String, reason: &str| (problem::INVALID_FIELDS, field, reason.to_owned());
     let (kind, field, reason) = match error.classify() {
         _ if reason == "number out of range" => invalid(field.to_owned(), "is a number out of range"),
-        Category::Data => match (named("unknown field "), named("duplicate field "), named("missing field ")) {
-            (Some(name), _, _) => invalid(parent(name), "is unknown"),
-            (_, Some(name), _) => invalid(parent(name), "is there twice"),
-            (_, _, Some(name)) => invalid(parent(name), "is missing"),
+        Category::Data => match (named("unknown field "), named("duplicate field "), named("missing field "))
+        {
+            (Some(name), _, _) => invalid(below(name), "is unknown"),
+            (_, Some(name), _) => invalid(below(name), "is there twice"),
+            (_, _, Some(name)) => invalid(below(name), "is missing"),
             _ => invalid(field.to_owned(), reason),
         },
         Category::Syntax | Category::Eof | Category::Io => {

@@ -33,6 +33,8 @@ pub enum Field<T> {
 pub trait FieldValue: Sized {
     /// What is expected, to be read after "must be".
     const EXPECTED: &'static str;
+    /// The words that are taken, if it is one of a few.
+    const WORDS: &'static [&'static str] = &[];
 
     /// Reads a string.
     ///
@@ -176,6 +178,7 @@ macro_rules! words {
     ($($type:ty: $first:literal $(, $word:literal)*;)*) => {$(
         impl FieldValue for $type {
             const EXPECTED: &'static str = concat!("one of \"", $first, "\"" $(, ", \"", $word, "\"")*);
+            const WORDS: &'static [&'static str] = &[$first $(, $word)*];
             fn from_text(text: &str) -> Result<Self, String> {
                 let word = de::value::StrDeserializer::<de::value::Error>::new(text);
                 <$type>::deserialize(word).map_err(|_| format!("must be {}", Self::EXPECTED))

@@ -106,7 +106,9 @@ mod tests {
     fn only_one_strong_version_matches() {
         let read = |tag| if_match(&headers(&[("if-match", tag)])).ok();
         assert_eq!(read("\"7\""), Some(Some(Version(7))));
-        for tag in ["7", "W/\"7\"", "*", "\"7\", \"8\"", "\"\"", "\"+7\"", "\"-1\"", "\"99999999999999999999\""] {
+        for tag in
+            ["7", "W/\"7\"", "*", "\"7\", \"8\"", "\"\"", "\"+7\"", "\"-1\"", "\"99999999999999999999\""]
+        {
             assert_eq!(read(tag), None, "{tag}");
         }
         assert_eq!(if_match(&headers(&[])).ok(), Some(None));

@@ -22,6 +22,8 @@ mod path;
 pub mod problem;
 mod schema;
 pub mod server;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::any::Any;

@@ -75,7 +75,8 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Response {
     responses((status = 200, description = "Metrics in Prometheus' text format", body = String,
         content_type = "text/plain; version=0.0.4")))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.render_metrics)()).into_response()
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.render_metrics)())
+        .into_response()
 }
 
 /// This document

@@ -121,6 +121,7 @@ pub(super) struct Document<'a> {
 
 /// What a program needs to react. Each kind has those that make sense for it.
 #[derive(Debug, Default, PartialEq, Serialize, ToSchema)]
+#[schema(as = ProblemMembers)]
 pub struct Members {
     /// The fields, parameters or headers that are wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -281,6 +282,7 @@ impl IntoResponse for Problem {
     responses((status = 200, description = "What it means", body = String, content_type = "text/plain"),
         super::openapi::NotFound))]
 pub(super) async fn explain(Path(slug): Path<String>) -> Result<String, Problem> {
-    let kind = KINDS.iter().find(|kind| kind.slug == slug).ok_or_else(|| Problem::not_found("kind of problem"))?;
+    let kind =
+        KINDS.iter().find(|kind| kind.slug == slug).ok_or_else(|| Problem::not_found("kind of problem"))?;
     Ok(format!("{} ({})\n\n{}\n", kind.title, kind.status, kind.meaning))
 }

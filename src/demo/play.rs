@@ -65,8 +65,7 @@ struct PricesAnswer {
     accepted: usize,
     rejected: usize,
     place: Option<Place>,
-    #[serde(default)]
-    errors: Vec<Value>,
+    rejected_lines: Vec<Value>,
 }
 
 /// Plays the history and reports what the server then says. `base_url` is for example `http://127.0.0.1:8080`.
@@ -201,7 +200,7 @@ impl Stage<'_> {
         let post = |(key, body): (String, String)| async move {
             let answer: PricesAnswer = self.client.post_lines("/v1/prices", &key, body).await?;
             if answer.rejected > 0 {
-                let reason = format!("{} prices were rejected: {:?}", answer.rejected, answer.errors);
+                let reason = format!("{} prices were rejected: {:?}", answer.rejected, answer.rejected_lines);
                 return Err(Error::Unreadable { request: "POST /v1/prices".into(), reason });
             }
             running.advance(answer.accepted);

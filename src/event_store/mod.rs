@@ -17,6 +17,7 @@
 
 mod append;
 mod appender;
+mod chunk;
 mod error;
 mod place;
 pub mod read;
@@ -24,5 +25,6 @@ pub mod schema;
 
 pub use append::{Append, Details, Guard, Outcome, Part};
 pub use appender::{Answered, Appender};
+pub use chunk::ChunkSize;
 pub use error::Error;
 pub use place::{Place, PlaceCheck, check_place};

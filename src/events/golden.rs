@@ -20,7 +20,7 @@ fn folder() -> PathBuf {
 }
 
 /// Type, schema version and payload of every file, in the order of their names.
-fn payloads() -> Vec<(String, i16, String)> {
+pub(super) fn payloads() -> Vec<(String, i16, String)> {
     let mut payloads = Vec::new();
     for file in fs::read_dir(folder()).unwrap() {
         let path = file.unwrap().path();

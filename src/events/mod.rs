@@ -7,6 +7,8 @@ mod codec;
 mod envelope;
 #[cfg(test)]
 mod golden;
+mod schemas;
 
 pub use codec::{DecodeError, Event, EventKind};
 pub use envelope::{Envelope, EventId, Metadata, NewEvent};
+pub use schemas::schemas;

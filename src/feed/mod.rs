@@ -17,6 +17,18 @@
 //! A consumer goes on from the `position` of its last applied event, never from `scanned_to`, which is a statement
 //! about what readers may believe and not a place in a chain.
 
+pub mod chain;
+#[cfg(test)]
+mod fixtures;
+mod kafka;
+mod lock;
+mod metric;
+mod offsets;
+mod repair;
+mod store;
+mod tracks;
+mod window;
+
 use std::sync::Arc;
 
 use sqlx::PgPool;
@@ -25,6 +37,11 @@ use crate::domain::ids::{MARKET_SHARD, PORTFOLIO_SHARDS, Position, Shard};
 use crate::event_store::{self, Place};
 use crate::events::Envelope;
 use crate::kafka::KafkaSettings;
+
+use self::kafka::KafkaFeed;
+use self::store::StoreFeed;
+pub use self::store::StoreTail;
+pub use self::window::WindowLimits;
 
 /// What a feed says next.
 #[derive(Debug)]
@@ -102,35 +119,52 @@ pub enum Source {
 }
 
 /// Why a feed ended. What passes by itself never gets here: it is retried inside, for ever.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The store's history is not the one this consumer has read: halt.
-    #[error("the log was forked: {0}; see `insight epoch new`")]
+    #[error(
+        "the log has forked: {0}; start the next epoch (`insight epoch new`) and rebuild what is ahead of it"
+    )]
     Fork(String),
     /// The store gave an answer that trying again does not change.
-    #[error("the feed cannot read the log")]
-    Store(#[source] event_store::Error),
+    #[error("the log cannot be read")]
+    Store(#[source] Arc<event_store::Error>),
     /// A Kafka client could not even be made: a setting is wrong.
-    #[error("the feed cannot use Kafka: {0}")]
+    #[error("{0}")]
     Kafka(String),
 }
 
-/// The one reader of a process that reads from the store.
-#[derive(Debug)]
-pub struct StoreTail {}
+impl From<event_store::Error> for Error {
+    fn from(error: event_store::Error) -> Self {
+        match error {
+            event_store::Error::Fork { reason } => Self::Fork(reason),
+            error => Self::Store(Arc::new(error)),
+        }
+    }
+}
 
 /// A consumer's view of the log.
 #[derive(Debug)]
-pub struct Feed {}
+pub struct Feed(Kind);
 
-#[expect(unused_variables, clippy::unused_async, reason = "signatures first")]
+#[derive(Debug)]
+enum Kind {
+    Store(Box<StoreFeed>),
+    Kafka(Box<KafkaFeed>),
+}
+
 impl Feed {
     /// Opens a feed. The first item is what is assigned, once something is.
     ///
     /// # Errors
     /// Settings that cannot work. A server that is away is not an error: [`Feed::next`] waits for it.
     pub async fn open(source: &Source, subscription: Subscription) -> Result<Self, Error> {
-        unimplemented!("{source:?}")
+        Ok(Self(match source {
+            Source::Store(tail) => Kind::Store(Box::new(StoreFeed::open(tail.clone(), subscription))),
+            Source::Kafka(settings, pool) => {
+                Kind::Kafka(Box::new(KafkaFeed::open(settings, pool.clone(), subscription)?))
+            }
+        }))
     }
 
     /// The next item. Cancel-safe: nothing is lost when the future is dropped.
@@ -138,22 +172,39 @@ impl Feed {
     /// # Errors
     /// A fork, or what cannot be retried. The feed is over then.
     pub async fn next(&mut self) -> Result<FeedItem, Error> {
-        unimplemented!("signatures first")
+        match &mut self.0 {
+            Kind::Store(feed) => feed.next().await,
+            Kind::Kafka(feed) => feed.next().await,
+        }
     }
 
     /// Goes on after these places. For a shard that was resumed before, the new place replaces the old one: this is
     /// also the way back after a lost race for a checkpoint. Places of shards that are not mine any more are ignored.
     ///
     /// # Errors
-    /// As [`Feed::next`].
+    /// None today; what is wrong with a place is found when the store is asked, by [`Feed::next`].
     pub async fn resume(&mut self, places: Vec<(Shard, Place)>) -> Result<(), Error> {
-        unimplemented!("signatures first")
+        match &mut self.0 {
+            Kind::Store(feed) => feed.resume(places),
+            Kind::Kafka(feed) => feed.resume(places),
+        }
+        Ok(())
     }
 
     /// Tells Kafka how far the checkpoints are, so that ordinary tools show the lag. Nothing depends on it.
-    pub async fn commit_hint(&mut self, places: &[(Shard, Position)]) {}
+    pub async fn commit_hint(&mut self, places: &[(Shard, Position)]) {
+        match &mut self.0 {
+            Kind::Store(_) => {}
+            Kind::Kafka(feed) => feed.commit_hint(places),
+        }
+    }
 
     /// Leaves the group, or gives up the lock, and waits until that is done. Dropping a feed does it in the
     /// background.
-    pub async fn close(self) {}
+    pub async fn close(self) {
+        match self.0 {
+            Kind::Store(feed) => feed.close().await,
+            Kind::Kafka(feed) => feed.close().await,
+        }
+    }
 }

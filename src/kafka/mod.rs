@@ -3,6 +3,18 @@
 //! Nothing here knows what is right: records are copies of the log, and readers check every one of them against the
 //! chain (see `feed`). So a client may lose its place, read twice, or be made anew at any time.
 
+mod broker_log;
+pub mod consumer;
+mod error;
+mod headers;
+mod metric;
+mod producer;
+pub mod scan;
 mod settings;
+pub mod topics;
+mod watchdog;
 
+pub use error::Error;
+pub use headers::{Malformed, Previous, Record};
+pub use producer::{Delivery, Handed, Producer, Undelivered};
 pub use settings::KafkaSettings;

@@ -6,6 +6,8 @@
 mod binaries;
 mod embedded;
 mod folder;
+mod listener;
+mod session_lock;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use sqlx::{Connection, Executor};
 pub use self::binaries::Error as BinariesError;
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
+pub use self::listener::{Listener, Wake};
+pub use self::session_lock::SessionLock;
 
 /// The oldest server that will do, as `server_version_num` counts.
 const VERSION_MIN: i32 = 140_000;

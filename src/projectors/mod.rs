@@ -19,6 +19,7 @@ mod error;
 pub mod holdings;
 mod lock;
 mod parking;
+pub mod prices;
 mod projection;
 pub mod rebuild;
 pub mod runner;

@@ -43,6 +43,7 @@ pub async fn rebuild(name: &str, pool: &PgPool, progress: impl FnMut(Progress) +
         "directory" => rebuild_as(super::directory::Directory::default(), pool, progress).await,
         "holdings" => rebuild_as(super::holdings::Holdings::default(), pool, progress).await,
         "activity" => rebuild_as(super::activity::Activity::default(), pool, progress).await,
+        "prices" => rebuild_as(super::prices::Prices::default(), pool, progress).await,
         other => Err(Error::UnknownReadModel(other.to_owned())),
     }
 }

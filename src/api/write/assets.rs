@@ -17,7 +17,7 @@ use crate::api::openapi::{ChangeProblems, CreateProblems};
 use crate::api::parameters::{ChangeHeaders, CreateHeaders};
 use crate::api::path::InPath;
 use crate::api::problem::Problem;
-use crate::api::schema::Decimal;
+use crate::api::schema::{self, Decimal};
 use crate::commands::{AssetRef, Command};
 use crate::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource};
 use crate::domain::currency::{Currency, Symbol};
@@ -40,7 +40,7 @@ pub(crate) struct ListBody {
     #[schema(value_type = String, max_length = 200)]
     name: Field<String>,
     /// `equity`, `etf`, `fund`, `bond`, `crypto`, `commodity` or `fx` (an exchange rate, which cannot be bought).
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::AssetClass)]
     class: Field<AssetClass>,
     /// The currency it is quoted and paid in.
     #[schema(value_type = String, max_length = 8)]
@@ -94,7 +94,7 @@ pub(crate) struct SourceBody {
     #[schema(value_type = String, max_length = 50)]
     source: Field<String>,
     /// What its prices are corrected for backwards: `none`, `splits` or `splits_and_dividends`. Never changes once given.
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::Adjustment)]
     adjustment: Field<Adjustment>,
 }
 

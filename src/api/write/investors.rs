@@ -16,6 +16,7 @@ use crate::api::headers::CommandHeaders;
 use crate::api::openapi::CreateProblems;
 use crate::api::parameters::CreateHeaders;
 use crate::api::problem::Problem;
+use crate::api::schema;
 use crate::commands::Command;
 use crate::domain::fields::Fields;
 use crate::domain::ids::InvestorId;
@@ -39,10 +40,10 @@ pub(crate) struct Body {
     #[schema(value_type = String, max_length = 254)]
     email: Field<String>,
     /// How much risk they say they bear: `low`, `medium` or `high`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::RiskTolerance>)]
     risk_tolerance: Field<RiskTolerance>,
     /// How experienced they say they are: `beginner`, `intermediate` or `advanced`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::ExperienceLevel>)]
     experience_level: Field<ExperienceLevel>,
 }
 

@@ -17,6 +17,7 @@ use crate::api::openapi::{ChangeProblems, CreateProblems};
 use crate::api::parameters::{ChangeHeaders, CreateHeaders};
 use crate::api::path::InPath;
 use crate::api::problem::Problem;
+use crate::api::schema;
 use crate::commands::Command;
 use crate::domain::currency::Currency;
 use crate::domain::fields::Fields;
@@ -46,13 +47,13 @@ pub(crate) struct OpenBody {
     #[schema(value_type = Option<String>)]
     time_zone: Field<String>,
     /// Which lots a sale takes: `fifo` (default), `lifo`, `hifo` (smallest gain first) or `average`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::CostBasis>)]
     cost_basis: Field<CostBasis>,
     /// Whether fees and taxes of a buy are part of its cost; `false` if not told.
     #[schema(value_type = Option<bool>)]
     fees_in_cost: Field<bool>,
     /// Whether a cash ledger is kept: `tracked` or `untracked` (default). Never changes.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::CashMode>)]
     cash: Field<CashMode>,
     /// Whether more may be sold than is held; `false` if not told. Never changes.
     #[schema(value_type = Option<bool>)]
@@ -97,7 +98,7 @@ pub(crate) struct SettingsBody {
     #[schema(value_type = Option<String>)]
     name: Field<String>,
     /// New cost basis, for the whole history: `fifo`, `lifo`, `hifo` or `average`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::CostBasis>)]
     cost_basis: Field<CostBasis>,
     /// New treatment of fees, for the whole history.
     #[schema(value_type = Option<bool>)]

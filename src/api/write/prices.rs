@@ -22,7 +22,7 @@ use crate::api::parameters::CreateHeaders;
 use crate::api::problem::{self, Problem};
 use crate::api::schema::{Decimal, Place};
 use crate::commands::prices::{BodyFormat, PriceBulk, PricesAnswer};
-use crate::commands::{RefusedLine, Refusal};
+use crate::commands::{Refusal, RefusedLine};
 
 /// How long a body of prices may take before the answer is 503; what is durable by then stays.
 const DEADLINE: Duration = Duration::from_secs(30);

@@ -17,7 +17,7 @@ use crate::api::openapi::ChangeProblems;
 use crate::api::parameters::ChangeHeaders;
 use crate::api::path::InPath;
 use crate::api::problem::Problem;
-use crate::api::schema::Decimal;
+use crate::api::schema::{self, Decimal};
 use crate::commands::{AssetRef, Command};
 use crate::domain::currency::Currency;
 use crate::domain::fields::Fields;
@@ -56,7 +56,7 @@ pub(crate) struct Body {
     #[schema(value_type = Option<Decimal>)]
     fx_rate: Field<Rate>,
     /// In which currency it is paid: `asset` (default) or `base`, at `fx_rate`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::Settlement>)]
     settle: Field<Settlement>,
     /// The day of the trade; today in the portfolio's zone if not told. May lie in the past.
     #[schema(value_type = Option<NaiveDate>)]

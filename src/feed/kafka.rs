@@ -1,0 +1,239 @@
+//! The feed through Kafka.
+//!
+//! Records come quickly; that they are right is never taken for granted. Each is judged by the chain of its shard, and what
+//! the chain cannot vouch for is asked of the store. So a topic may be missing, truncated, filled twice or by a relay of
+//! a dead history, and the broker may be away: the feed then goes on from the store, a second later.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use tokio::time::{Instant, sleep_until};
+
+use super::chain::{Dropped, Link};
+use super::offsets::Offsets;
+use super::repair::Repair;
+use super::tracks::{Seen, Tracks};
+use super::{Batch, Error, FeedItem, Mode, Subscription, metric};
+use crate::domain::ids::{Position, Shard};
+use crate::event_store::Place;
+use crate::events::Envelope;
+use crate::kafka::consumer::{Arrival, Consumer, Membership};
+use crate::kafka::{KafkaSettings, Record};
+
+/// One consumer's feed.
+#[derive(Debug)]
+pub(super) struct KafkaFeed {
+    consumer: Consumer,
+    batch_events_max: usize,
+    tracks: Tracks,
+    repair: Repair,
+    offsets: Offsets,
+    /// Events that come next, not yet in an item.
+    gathered: Vec<Arc<Envelope>>,
+    pending: VecDeque<FeedItem>,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Counters {
+    events: metrics::Counter,
+    duplicates: metrics::Counter,
+    dead: metrics::Counter,
+    gaps: metrics::Counter,
+    repaired: metrics::Counter,
+}
+
+impl KafkaFeed {
+    pub(super) fn open(
+        settings: &KafkaSettings,
+        pool: PgPool,
+        subscription: Subscription,
+    ) -> Result<Self, Error> {
+        let membership = match subscription.mode {
+            Mode::Group => Membership::Group(subscription.name.clone()),
+            Mode::Manual => Membership::Alone,
+        };
+        let consumer = Consumer::start(settings, membership, &subscription.topics.shards())
+            .map_err(|error| Error::Kafka(error.to_string()))?;
+        Ok(Self {
+            consumer,
+            batch_events_max: subscription.batch_events_max,
+            tracks: Tracks::default(),
+            repair: Repair::new(pool, subscription.batch_events_max),
+            offsets: Offsets::default(),
+            gathered: Vec::new(),
+            pending: VecDeque::new(),
+            counters: Counters::of(&subscription.name),
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> Result<FeedItem, Error> {
+        loop {
+            if let Some(item) = self.pending.pop_front() {
+                return Ok(item);
+            }
+            if let Some(batch) = self.ask_the_store().await? {
+                return Ok(FeedItem::Batch(batch));
+            }
+            let alarm = self.alarm();
+            tokio::select! {
+                arrival = self.consumer.arrival() => self.take_what_is_there(arrival)?,
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
+            }
+            self.hand_on();
+        }
+    }
+
+    pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>) {
+        let given_up = self.tracks.resume(places, Instant::now());
+        self.give_up(given_up);
+    }
+
+    pub(super) fn commit_hint(&mut self, places: &[(Shard, Position)]) {
+        for (shard, position) in places {
+            if let Some(next) = self.offsets.covered(*shard, *position) {
+                self.consumer.commit(*shard, next);
+            }
+        }
+    }
+
+    pub(super) async fn close(self) {
+        self.consumer.close().await;
+    }
+
+    /// The repair: what is in doubt or due is asked about in one statement.
+    async fn ask_the_store(&mut self) -> Result<Option<Batch>, Error> {
+        let now = Instant::now();
+        if self.repair.resting_until(now).is_some() {
+            return Ok(None);
+        }
+        let asked = self.tracks.doubtful_or_due(now);
+        if asked.is_empty() {
+            return Ok(None);
+        }
+        let Some(answer) = self.repair.ask(&asked).await? else {
+            self.tracks.doubt_all();
+            return Ok(None);
+        };
+        let brought = self
+            .tracks
+            .repaired(&asked, answer.slice, answer.limit_per_shard, answer.epoch, now)
+            .map_err(Error::Fork)?;
+        self.counters.repaired.increment(brought.len() as u64);
+        Ok(self.batch(brought, now))
+    }
+
+    fn take_what_is_there(&mut self, first: Arrival) -> Result<(), Error> {
+        self.take(first)?;
+        while self.gathered.len() < self.batch_events_max
+            && let Some(arrival) = self.consumer.try_arrival()
+        {
+            self.take(arrival)?;
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, arrival: Arrival) -> Result<(), Error> {
+        let records = match arrival {
+            Arrival::Records(records) => records,
+            change => {
+                // What was gathered came before the change.
+                self.hand_on();
+                self.change(change);
+                return Ok(());
+            }
+        };
+        let now = Instant::now();
+        for record in records {
+            self.see(record, now)?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, change: Arrival) {
+        match change {
+            Arrival::Assigned(shards) => {
+                let change = self.tracks.assign(&shards);
+                self.give_up(change.revoked);
+                if !change.assigned.is_empty() {
+                    self.pending.push_back(FeedItem::Assigned(change.assigned));
+                }
+            }
+            Arrival::Revoked(shards) => {
+                let mine = self.tracks.revoke(&shards);
+                self.give_up(mine);
+            }
+            Arrival::Lost(shards) => {
+                let dropped = self.tracks.lose(&shards);
+                self.give_up(dropped);
+            }
+            Arrival::Records(_) => {}
+        }
+    }
+
+    fn see(&mut self, record: Record, now: Instant) -> Result<(), Error> {
+        let Record { event, previous, offset } = record;
+        let link = Link { epoch: event.epoch, position: event.position, event_id: event.event_id, previous };
+        let shard = event.shard;
+        match self.tracks.see(&link, &event, now) {
+            Seen::Next => self.gathered.push(event),
+            Seen::Dropped(Dropped::Duplicate) => self.counters.duplicates.increment(1),
+            Seen::Dropped(Dropped::DeadHistory) => self.counters.dead.increment(1),
+            Seen::Gap => self.counters.gaps.increment(1),
+            Seen::NotFollowed => return Ok(()),
+            Seen::Fork(reason) => return Err(Error::Fork(reason)),
+        }
+        if let Some(position) = self.tracks.position(shard) {
+            self.offsets.read(shard, position, offset + 1);
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self, shards: Vec<Shard>) {
+        self.offsets.forget(&shards);
+        if !shards.is_empty() {
+            self.pending.push_back(FeedItem::Revoked(shards));
+        }
+    }
+
+    /// Makes an item of what was gathered, and of progress that is due to be told.
+    fn hand_on(&mut self) {
+        let events = std::mem::take(&mut self.gathered);
+        let batch = self.batch(events, Instant::now());
+        self.pending.extend(batch.map(FeedItem::Batch));
+    }
+
+    /// A batch, unless it would say nothing.
+    fn batch(&mut self, events: Vec<Arc<Envelope>>, now: Instant) -> Option<Batch> {
+        self.counters.events.increment(events.len() as u64);
+        let scanned_to = self.tracks.tell(&events, now);
+        (!events.is_empty() || !scanned_to.is_empty()).then_some(Batch { events, scanned_to })
+    }
+
+    /// When there is something to do although nothing arrives.
+    fn alarm(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let asked = match self.repair.resting_until(now) {
+            Some(rested) => self.tracks.next_due().map(|due| due.max(rested)),
+            None if self.tracks.doubtful().is_empty() => self.tracks.next_due(),
+            None => Some(now),
+        };
+        let told = self.tracks.tell_due().filter(|_| self.tracks.untold());
+        asked.into_iter().chain(told).min()
+    }
+}
+
+impl Counters {
+    fn of(feed: &str) -> Self {
+        let dropped =
+            |why: &'static str| metrics::counter!(metric::DROPPED, "feed" => feed.to_owned(), "why" => why);
+        Self {
+            events: metrics::counter!(metric::EVENTS, "feed" => feed.to_owned()),
+            duplicates: dropped("duplicate"),
+            dead: dropped("dead_history"),
+            gaps: metrics::counter!(metric::GAPS, "feed" => feed.to_owned()),
+            repaired: metrics::counter!(metric::REPAIRED, "feed" => feed.to_owned()),
+        }
+    }
+}

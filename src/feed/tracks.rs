@@ -1,0 +1,454 @@
+//! The shards of one feed: which are mine, how far each has been followed, what to ask the store, what to tell. Pure;
+//! the time is an argument.
+//!
+//! A shard is **waiting** from its assignment until the consumer resumes it; what arrives for it meanwhile is let go, since
+//! the repair at the resume brings it. From then on it is **followed**. The store is asked about a followed shard
+//!
+//! - at once after a resume, at a gap, and after the connection to the store was lost;
+//! - once a second while nothing arrives for it, which tells how far it is complete and makes up for a silent bus;
+//! - every ten seconds in any case, so that a restored store is noticed by a busy reader too.
+//!
+//! A shard that the group took back because it thought this member dead is followed on as **adrift** until the next
+//! assignment: with no broker to be reached nobody else will take it. If somebody else has, the checkpoint's
+//! revision says so, the consumer resumes, and an adrift shard that is resumed is given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chain::{ChainCursor, Completeness, Dropped, Link, Verdict};
+use crate::domain::ids::{Epoch, Position, Shard};
+use crate::event_store::Place;
+use crate::event_store::read::Slice;
+use crate::events::Envelope;
+
+/// How long nothing may arrive for a shard before the store is asked.
+const IDLE: Duration = Duration::from_secs(1);
+/// How long the store may go unasked about a busy shard.
+const UNCONFIRMED: Duration = Duration::from_secs(10);
+/// How often progress without events is told.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+
+/// The shards of one feed.
+#[derive(Debug, Default)]
+pub(super) struct Tracks {
+    waiting: BTreeSet<Shard>,
+    followed: BTreeMap<Shard, Track>,
+    told_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Track {
+    cursor: ChainCursor,
+    /// The store is to be asked as soon as possible.
+    doubtful: bool,
+    adrift: bool,
+    /// When an event last came by the bus.
+    heard: Instant,
+    /// When the store was last asked.
+    confirmed: Instant,
+    told: Position,
+}
+
+/// What an assignment changes for the consumer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) revoked: Vec<Shard>,
+    pub(super) assigned: Vec<Shard>,
+}
+
+/// What became of an event that arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It comes next: hand it on.
+    Next,
+    /// Of no use.
+    Dropped(Dropped),
+    /// Let go; the repair will bring it.
+    Gap,
+    /// Of a shard that is not followed.
+    NotFollowed,
+    /// The reason.
+    Fork(String),
+}
+
+impl Tracks {
+    /// The group gives these to me. Those that were adrift go on where they are; what stays adrift is given up.
+    pub(super) fn assign(&mut self, shards: &[Shard]) -> Change {
+        let mut change = Change::default();
+        for (shard, track) in &mut self.followed {
+            if track.adrift && !shards.contains(shard) {
+                change.revoked.push(*shard);
+            } else if track.adrift {
+                track.adrift = false;
+                track.doubtful = true;
+            }
+        }
+        self.forget(&change.revoked);
+        for shard in shards {
+            if !self.followed.contains_key(shard) && self.waiting.insert(*shard) {
+                change.assigned.push(*shard);
+            }
+        }
+        change
+    }
+
+    /// The group takes these back in good order. Returns those that were mine.
+    pub(super) fn revoke(&mut self, shards: &[Shard]) -> Vec<Shard> {
+        let (mine, _) = self.mine(shards);
+        self.forget(&mine);
+        mine
+    }
+
+    /// The group took these back without asking. Returns those the consumer must drop; the others are adrift.
+    pub(super) fn lose(&mut self, shards: &[Shard]) -> Vec<Shard> {
+        let (mine, followed) = self.mine(shards);
+        for shard in &followed {
+            if let Some(track) = self.followed.get_mut(shard) {
+                track.adrift = true;
+            }
+        }
+        let dropped: Vec<_> = mine.into_iter().filter(|shard| !followed.contains(shard)).collect();
+        self.forget(&dropped);
+        dropped
+    }
+
+    /// Everything is taken back.
+    pub(super) fn revoke_all(&mut self) -> Vec<Shard> {
+        let all: Vec<_> = self.waiting.iter().chain(self.followed.keys()).copied().collect();
+        self.revoke(&all)
+    }
+
+    /// Follows shards from these places on. Returns the adrift ones, which are given up instead.
+    pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>, now: Instant) -> Vec<Shard> {
+        let mut given_up = Vec::new();
+        for (shard, place) in places {
+            match self.followed.get(&shard) {
+                Some(track) if track.adrift => given_up.push(shard),
+                Some(_) => {}
+                None if self.waiting.remove(&shard) => {}
+                None => continue,
+            }
+            let cursor = ChainCursor::new(place);
+            let told = cursor.scanned_to();
+            let track = Track { cursor, doubtful: true, adrift: false, heard: now, confirmed: now, told };
+            self.followed.insert(shard, track);
+        }
+        self.forget(&given_up);
+        given_up
+    }
+
+    /// An event came by the bus.
+    pub(super) fn see(&mut self, link: &Link, event: &Envelope, now: Instant) -> Seen {
+        let Some(track) = self.followed.get_mut(&event.shard) else {
+            return Seen::NotFollowed;
+        };
+        track.heard = now;
+        match track.cursor.judge(link) {
+            Verdict::Apply => {
+                track.cursor.apply(event);
+                Seen::Next
+            }
+            Verdict::Drop(why) => Seen::Dropped(why),
+            Verdict::Gap => {
+                track.doubtful = true;
+                Seen::Gap
+            }
+            Verdict::Fork(reason) => Seen::Fork(format!("shard {}: {reason}", event.shard)),
+        }
+    }
+
+    /// An event came from the store in the order of the whole log. Whether it is to be handed on.
+    pub(super) fn read(&mut self, event: &Envelope) -> bool {
+        match self.followed.get_mut(&event.shard) {
+            Some(track) if event.position > track.cursor.scanned_to() => {
+                track.cursor.apply(event);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The reader of the whole log has come to `position`.
+    pub(super) fn passed(&mut self, position: Position) {
+        for track in self.followed.values_mut() {
+            track.cursor.passed(position);
+        }
+    }
+
+    /// How far all followed shards are complete; none if none is followed.
+    pub(super) fn least_scanned_to(&self) -> Option<Position> {
+        self.followed.values().map(|track| track.cursor.scanned_to()).min()
+    }
+
+    /// The last event of a shard that was handed on.
+    pub(super) fn position(&self, shard: Shard) -> Option<Position> {
+        self.followed.get(&shard).map(|track| track.cursor.position())
+    }
+
+    /// The store may be another one than before: ask it about every shard.
+    pub(super) fn doubt_all(&mut self) {
+        for track in self.followed.values_mut() {
+            track.doubtful = true;
+        }
+    }
+
+    /// These shards are behind `position`, where the memory of the reader of the whole log begins.
+    pub(super) fn doubt_behind(&mut self, position: Position) {
+        for track in self.followed.values_mut() {
+            track.doubtful |= track.cursor.scanned_to() < position;
+        }
+    }
+
+    /// About which shards the store is to be asked at once, and from where.
+    pub(super) fn doubtful(&self) -> Vec<(Shard, Position)> {
+        self.asking(|track| track.doubtful)
+    }
+
+    /// As [`Self::doubtful`], with those that have been silent or unconfirmed for too long.
+    pub(super) fn doubtful_or_due(&self, now: Instant) -> Vec<(Shard, Position)> {
+        self.asking(|track| track.doubtful || now >= track.due())
+    }
+
+    /// When the next shard will be due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.followed.values().map(Track::due).min()
+    }
+
+    /// Takes the store's answer about `asked` and returns what is to be handed on, in the order of the log.
+    ///
+    /// # Errors
+    /// The reason for a fork.
+    pub(super) fn repaired(
+        &mut self,
+        asked: &[(Shard, Position)],
+        slice: Slice,
+        limit_per_shard: usize,
+        epoch: Epoch,
+        now: Instant,
+    ) -> Result<Vec<Arc<Envelope>>, String> {
+        let mut by_shard: BTreeMap<Shard, Vec<Arc<Envelope>>> = BTreeMap::new();
+        for event in slice.events {
+            by_shard.entry(event.shard).or_default().push(Arc::new(event));
+        }
+        let mut brought = Vec::new();
+        for (shard, _) in asked {
+            let Some(track) = self.followed.get_mut(shard) else { continue };
+            let events = by_shard.remove(shard).unwrap_or_default();
+            let more = events.len() >= limit_per_shard;
+            let whole = Completeness { epoch, head: slice.head, more };
+            let next =
+                track.cursor.repaired(events, whole).map_err(|reason| format!("shard {shard}: {reason}"))?;
+            brought.extend(next);
+            track.doubtful = more;
+            track.confirmed = now;
+        }
+        brought.sort_by_key(|event| event.position);
+        Ok(brought)
+    }
+
+    /// What is to be told about completeness with a batch of `events`: their shards, and from time to time all.
+    pub(super) fn tell(&mut self, events: &[Arc<Envelope>], now: Instant) -> Vec<(Shard, Position)> {
+        let all = self.tell_due().is_none_or(|due| now >= due);
+        if all {
+            self.told_at = Some(now);
+        }
+        let named: BTreeSet<Shard> = events.iter().map(|event| event.shard).collect();
+        let mut told = Vec::new();
+        for (shard, track) in &mut self.followed {
+            let scanned_to = track.cursor.scanned_to();
+            if scanned_to > track.told && (all || named.contains(shard)) {
+                track.told = scanned_to;
+                told.push((*shard, scanned_to));
+            }
+        }
+        told
+    }
+
+    /// When progress without events is to be told next; none if it never was.
+    pub(super) fn tell_due(&self) -> Option<Instant> {
+        self.told_at.map(|at| at + TELL_EVERY)
+    }
+
+    /// Whether there is progress that was not told yet.
+    pub(super) fn untold(&self) -> bool {
+        self.followed.values().any(|track| track.cursor.scanned_to() > track.told)
+    }
+
+    fn asking(&self, which: impl Fn(&Track) -> bool) -> Vec<(Shard, Position)> {
+        let asked = self.followed.iter().filter(|(_, track)| which(track));
+        asked.map(|(shard, track)| (*shard, track.cursor.read_from())).collect()
+    }
+
+    /// Of `shards`, those that are mine, and of these those that are followed.
+    fn mine(&self, shards: &[Shard]) -> (Vec<Shard>, Vec<Shard>) {
+        let followed: Vec<_> =
+            shards.iter().copied().filter(|shard| self.followed.contains_key(shard)).collect();
+        let mine =
+            shards.iter().copied().filter(|s| self.waiting.contains(s) || followed.contains(s)).collect();
+        (mine, followed)
+    }
+
+    fn forget(&mut self, shards: &[Shard]) {
+        for shard in shards {
+            self.waiting.remove(shard);
+            self.followed.remove(shard);
+        }
+    }
+}
+
+impl Track {
+    fn due(&self) -> Instant {
+        (self.heard.max(self.confirmed) + IDLE).min(self.confirmed + UNCONFIRMED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::feed::fixtures::{event_in, id};
+
+    const A: Shard = Shard(0);
+    const B: Shard = Shard(1);
+
+    fn nowhere() -> Place {
+        Place::origin(Epoch(1))
+    }
+
+    fn following(shards: &[Shard], now: Instant) -> Tracks {
+        let mut tracks = Tracks::default();
+        tracks.assign(shards);
+        tracks.resume(shards.iter().map(|shard| (*shard, nowhere())).collect(), now);
+        tracks
+    }
+
+    fn slice(head: i64, events: &[(i16, i64)]) -> Slice {
+        let events = events.iter().map(|(shard, p)| (*event_in(*shard, 1, *p, *p as u128)).clone());
+        Slice { events: events.collect(), head: Position(head) }
+    }
+
+    fn repaired(tracks: &mut Tracks, slice: Slice, limit: usize, now: Instant) -> Vec<i64> {
+        let asked = tracks.doubtful_or_due(now);
+        let brought = tracks.repaired(&asked, slice, limit, Epoch(1), now).unwrap();
+        brought.iter().map(|event| event.position.0).collect()
+    }
+
+    fn link(position: i64, previous: Option<i64>) -> Link {
+        Link {
+            epoch: Epoch(1),
+            position: Position(position),
+            event_id: id(position as u128),
+            previous: previous.map(|p| (Position(p), id(p as u128))),
+        }
+    }
+
+    #[test]
+    fn a_shard_is_let_go_until_it_is_resumed_and_then_repaired() {
+        let now = Instant::now();
+        let mut tracks = Tracks::default();
+        assert_eq!(tracks.assign(&[A, B]).assigned, [A, B]);
+        let event = event_in(0, 1, 3, 3);
+        assert_eq!(tracks.see(&link(3, None), &event, now), Seen::NotFollowed);
+        assert!(tracks.doubtful().is_empty());
+        assert!(tracks.resume(vec![(A, nowhere())], now).is_empty());
+        assert_eq!(tracks.doubtful(), [(A, Position(0))]);
+        assert_eq!(repaired(&mut tracks, slice(4, &[(0, 3)]), 10, now), [3]);
+        assert!(tracks.doubtful().is_empty());
+        assert_eq!(tracks.tell(&[], now), [(A, Position(4))]);
+    }
+
+    #[test]
+    fn a_place_of_a_shard_that_is_not_mine_is_ignored() {
+        let now = Instant::now();
+        let mut tracks = following(&[A], now);
+        tracks.revoke(&[A]);
+        tracks.resume(vec![(A, nowhere())], now);
+        assert!(tracks.doubtful().is_empty());
+    }
+
+    #[test]
+    fn a_repair_that_reached_its_limit_goes_on() {
+        let now = Instant::now();
+        let mut tracks = following(&[A, B], now);
+        assert_eq!(repaired(&mut tracks, slice(9, &[(0, 2), (1, 1), (0, 3)]), 2, now), [1, 2, 3]);
+        assert_eq!(tracks.doubtful(), [(A, Position(2))], "B is complete");
+    }
+
+    #[test]
+    fn a_gap_makes_doubt_and_the_repair_takes_it_away() {
+        let now = Instant::now();
+        let mut tracks = following(&[A], now);
+        repaired(&mut tracks, slice(0, &[]), 10, now);
+        assert_eq!(tracks.see(&link(3, Some(1)), &event_in(0, 1, 3, 3), now), Seen::Gap);
+        assert_eq!(repaired(&mut tracks, slice(3, &[(0, 1), (0, 3)]), 10, now), [1, 3]);
+        let late = tracks.see(&link(3, Some(1)), &event_in(0, 1, 3, 3), now);
+        assert_eq!(late, Seen::Dropped(Dropped::Duplicate));
+        assert_eq!(tracks.see(&link(4, Some(3)), &event_in(0, 1, 4, 4), now), Seen::Next);
+    }
+
+    #[test]
+    fn the_store_is_asked_about_silent_shards_every_second_and_about_busy_ones_every_ten() {
+        let start = Instant::now();
+        let mut tracks = following(&[A, B], start);
+        repaired(&mut tracks, slice(0, &[]), 10, start);
+        for second in 1..10 {
+            let now = start + Duration::from_secs(second);
+            let before = (second > 1).then_some(second as i64 - 1);
+            let event = event_in(0, 1, second as i64, second as u128);
+            assert_eq!(tracks.see(&link(second as i64, before), &event, now), Seen::Next);
+            assert_eq!(tracks.doubtful_or_due(now), [(B, Position(0))]);
+            assert_eq!(repaired(&mut tracks, slice(second as i64, &[]), 10, now), [0i64; 0]);
+        }
+        let now = start + UNCONFIRMED;
+        assert_eq!(tracks.doubtful_or_due(now).len(), 2);
+    }
+
+    #[test]
+    fn a_lost_shard_is_followed_on_until_the_next_assignment() {
+        let now = Instant::now();
+        let mut tracks = following(&[A, B], now);
+        tracks.assign(&[Shard(2)]);
+        assert_eq!(tracks.lose(&[A, B, Shard(2)]), [Shard(2)], "a waiting shard has no state worth keeping");
+        repaired(&mut tracks, slice(5, &[(0, 5)]), 10, now);
+        assert_eq!(tracks.least_scanned_to(), Some(Position(5)));
+        let change = tracks.assign(&[A, Shard(3)]);
+        assert_eq!(change, Change { revoked: vec![B], assigned: vec![Shard(3)] });
+        assert_eq!(tracks.doubtful(), [(A, Position(4))], "and is confirmed when it comes back");
+    }
+
+    #[test]
+    fn a_lost_shard_is_given_up_when_somebody_else_has_written() {
+        let now = Instant::now();
+        let mut tracks = following(&[A], now);
+        tracks.lose(&[A]);
+        assert_eq!(tracks.resume(vec![(A, nowhere())], now), [A]);
+        assert_eq!(tracks.least_scanned_to(), None);
+    }
+
+    #[test]
+    fn progress_is_told_with_events_and_from_time_to_time() {
+        let start = Instant::now();
+        let mut tracks = following(&[A, B], start);
+        repaired(&mut tracks, slice(4, &[]), 10, start);
+        assert_eq!(tracks.tell(&[], start), [(A, Position(4)), (B, Position(4))]);
+        let event = event_in(0, 1, 5, 5);
+        assert!(tracks.read(&event));
+        tracks.passed(Position(6));
+        assert_eq!(tracks.tell(&[event], start), [(A, Position(6))]);
+        assert!(tracks.untold());
+        assert_eq!(tracks.tell(&[], start + TELL_EVERY), [(B, Position(6))]);
+        assert!(!tracks.untold());
+    }
+
+    #[test]
+    fn the_tail_is_taken_up_without_overlap() {
+        let now = Instant::now();
+        let mut tracks = following(&[A], now);
+        repaired(&mut tracks, slice(4, &[(0, 3)]), 10, now);
+        assert!(!tracks.read(&event_in(0, 1, 3, 3)), "came with the repair");
+        assert!(!tracks.read(&event_in(1, 1, 5, 5)), "not mine");
+        assert!(tracks.read(&event_in(0, 1, 6, 6)));
+    }
+}
