@@ -24,6 +24,8 @@ enum Verb {
     All,
     /// HTTP: commands in, answers out
     Api,
+    /// Copies the log to Kafka; one is active, others wait
+    Relay,
     /// Turns events into the rows of read models: directory, holdings, prices, valuations, activity
     Project {
         /// Names of read models
@@ -78,6 +80,7 @@ impl Cli {
         match self.verb {
             Verb::All => roles::run(settings, roles::all).await,
             Verb::Api => roles::run(settings, |_| vec![Role::Api]).await,
+            Verb::Relay => roles::run(settings, |_| vec![Role::Relay]).await,
             Verb::Project { names } => {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use serde::de::value::{Error, MapDeserializer};
 use serde::de::DeserializeOwned;
+use serde::de::value::{Error, MapDeserializer};
 
 use super::fields::{Field, FieldValue};
 use super::problem::{self, Problem};
