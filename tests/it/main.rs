@@ -9,4 +9,6 @@ mod environment;
 mod ledger;
 mod kafka_log;
 mod kafka_relay;
+mod random_history;
+mod reference;
 mod servers;
