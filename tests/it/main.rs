@@ -14,5 +14,7 @@ mod kafka_relay;
 mod ledger;
 mod projectors;
 mod projectors_history;
+mod random_history;
+mod reference;
 mod servers;
 mod service;
