@@ -76,11 +76,17 @@ impl Holding {
 impl Ledger {
     /// Sorts and folds everything.
     pub fn of(portfolio: &Portfolio) -> Self {
-        let mut entries: Vec<&Entry> = portfolio.entries().collect();
+        Self::as_of(portfolio, i64::MAX)
+    }
+
+    /// Sorts and folds everything up to a position of the log.
+    pub fn as_of(portfolio: &Portfolio, position: i64) -> Self {
+        let known = portfolio.entries().filter(|entry| entry.position <= position);
+        let mut entries: Vec<&Entry> = known.collect();
         entries.sort_by_key(|entry| (&entry.trade_date, entry.position));
         let mut ledger = Self::default();
         for entry in entries {
-            ledger.book(&portfolio.settings, entry);
+            ledger.book(portfolio.settings_at(position), entry);
         }
         ledger
     }

@@ -3,9 +3,10 @@
 //! | question | answer |
 //! | --- | --- |
 //! | newest tick of a source | greatest instant; of equal instants the last price that differs |
-//! | close of a day | the last price that differs |
+//! | close of a day | the last price that differs; of a day that one event names twice, its last |
 //! | live price | newest tick of the best-ranked source at most 15 minutes behind the newest of any; or the best-ranked source's close of the newest day, if that day ends later |
 //! | rate | direct, inverse, through USD, through EUR; each step rounded; one that rounds to nothing is none |
+//! | rate of a day | the same from closes: the last on or before it, at most 7 days old, of the best source that has one |
 
 use std::collections::BTreeMap;
 
@@ -55,8 +56,8 @@ pub struct Asset {
     pub version: i64,
     /// Of the asset's stream.
     pub position: i64,
-    /// Ranked sources, the most believed first.
-    pub ranking: Vec<String>,
+    /// Ranked sources, the most believed first, and how each series is adjusted.
+    pub ranking: Vec<(String, String)>,
     /// By name.
     pub sources: BTreeMap<String, Source>,
     /// The last event that changed the live price; at first the listing.
@@ -68,9 +69,11 @@ pub struct Asset {
 pub struct Source {
     /// The first event that named it.
     pub first_used: i64,
-    /// The newest.
+    /// The newest; none from when it was taken back until the next one comes.
     pub tick: Option<Tick>,
-    /// By day, `YYYY-MM-DD`.
+    /// The day of the newest close; none from when that was taken back until the next one comes.
+    pub close_day: Option<String>,
+    /// Every close, by day, `YYYY-MM-DD`.
     pub closes: BTreeMap<String, Close>,
 }
 
@@ -157,39 +160,46 @@ impl Market {
         Ok(())
     }
 
-    /// Units of `to` for one of `from`.
+    /// Units of `to` for one of `from`, live.
     pub fn rate(&self, from: &str, to: &str) -> Option<Rate> {
-        if from == to {
-            return Some(Rate { rate: Units::ONE, path: "same", position: 0 });
-        }
+        self.way(from, to, |asset| Some((asset.live()?.price, asset.live_position)))
+    }
+
+    /// Units of `to` for one of `from` on a past day.
+    pub fn rate_of_day(&self, from: &str, to: &str, day: &str) -> Option<Rate> {
+        self.way(from, to, |asset| asset.close_for(day))
+    }
+
+    /// Finds a way from one currency to another, by a price of each pair and the position it is from.
+    fn way(&self, from: &str, to: &str, price: impl Fn(&Asset) -> Option<(Units, i64)>) -> Option<Rate> {
+        let quoted = |from: &str, to: &str| {
+            let symbol = format!("{from}{to}");
+            let names_pair =
+                |asset: &&Asset| asset.class == "fx" && asset.currency == to && asset.symbol == symbol;
+            let pair = self.assets.values().find(names_pair)?;
+            let (price, position) = price(pair)?;
+            Some((price.times(pair.quote_unit).filter(|rate| !rate.is_zero())?, position))
+        };
+        let pair = |from: &str, to: &str| match quoted(from, to) {
+            Some((rate, position)) => Some(Rate { rate, path: "direct", position }),
+            None => {
+                let (back, position) = quoted(to, from)?;
+                let rate = Units::ONE.over(back).filter(|rate| !rate.is_zero())?;
+                Some(Rate { rate, path: "inverse", position })
+            }
+        };
         let through = |via: &str, path| {
-            let (first, second) = (self.pair(from, via)?, self.pair(via, to)?);
+            if via == from || via == to {
+                return None;
+            }
+            let (first, second) = (pair(from, via)?, pair(via, to)?);
             let rate = first.rate.times(second.rate).filter(|rate| !rate.is_zero())?;
             Some(Rate { rate, path, position: first.position.max(second.position) })
         };
-        let is_between = |via: &&str| *via != from && *via != to;
-        self.pair(from, to)
-            .or_else(|| Some("USD").filter(is_between).and_then(|via| through(via, "through_usd")))
-            .or_else(|| Some("EUR").filter(is_between).and_then(|via| through(via, "through_eur")))
-    }
-
-    fn pair(&self, from: &str, to: &str) -> Option<Rate> {
-        if let Some((rate, position)) = self.quoted(from, to) {
-            return Some(Rate { rate, path: "direct", position });
+        if from == to {
+            return Some(Rate { rate: Units::ONE, path: "same", position: 0 });
         }
-        let (back, position) = self.quoted(to, from)?;
-        let rate = Units::ONE.over(back).filter(|rate| !rate.is_zero())?;
-        Some(Rate { rate, path: "inverse", position })
-    }
-
-    /// The live price of the asset of class `fx` that is named after the pair.
-    fn quoted(&self, from: &str, to: &str) -> Option<(Units, i64)> {
-        let symbol = format!("{from}{to}");
-        let names_pair =
-            |asset: &&Asset| asset.class == "fx" && asset.currency == to && asset.symbol == symbol;
-        let pair = self.assets.values().find(names_pair)?;
-        let rate = pair.live()?.price.times(pair.quote_unit).filter(|rate| !rate.is_zero())?;
-        Some((rate, pair.live_position))
+        pair(from, to).or_else(|| through("USD", "through_usd")).or_else(|| through("EUR", "through_eur"))
     }
 }
 
@@ -208,7 +218,7 @@ impl Asset {
     pub fn believed(&self) -> Vec<&str> {
         let mut names: Vec<&String> = self.sources.keys().collect();
         names.sort_by_key(|name| {
-            let rank = self.ranking.iter().position(|ranked| ranked == *name);
+            let rank = self.ranking.iter().position(|(ranked, _)| ranked == *name);
             (rank.is_none(), rank, self.sources[*name].first_used)
         });
         names.into_iter().map(String::as_str).collect()
@@ -225,11 +235,24 @@ impl Asset {
     }
 
     fn live_close(&self) -> Option<Live> {
-        let newest = self.sources.values().filter_map(|source| source.closes.keys().next_back()).max()?;
+        let newest = self.sources.values().filter_map(|source| source.close_day.as_ref()).max()?;
         self.believed().into_iter().find_map(|name| {
-            let close = self.sources[name].closes.get(newest)?;
+            let (day, close) = self.sources[name].newest_close()?;
+            if day != newest {
+                return None;
+            }
             let at = end_of(newest)?;
             Some(Live { price: close.price, at, day: Some(newest.clone()), source: name.to_owned() })
+        })
+    }
+
+    /// The close that speaks for a day, and its position.
+    fn close_for(&self, day: &str) -> Option<(Units, i64)> {
+        let last: NaiveDate = day.parse().ok()?;
+        let first = last.checked_sub_days(Days::new(7))?.to_string();
+        self.believed().into_iter().find_map(|name| {
+            let days = self.sources[name].closes.range(first.clone()..=day.to_owned());
+            days.last().map(|(_, close)| (close.price, close.position))
         })
     }
 
@@ -267,9 +290,8 @@ impl Asset {
             }
             "SplitDeclared" => {}
             "PriceSourcesRanked" => {
-                let sources = payload.list("sources")?;
-                self.ranking =
-                    sources.iter().map(|source| source.text("source")).collect::<Result<_, _>>()?;
+                let named = |ranked: &Payload| Ok((ranked.text("source")?, ranked.text("adjustment")?));
+                self.ranking = payload.list("sources")?.iter().map(named).collect::<Result<_, _>>()?;
             }
             "PricesObserved" => {
                 self.require_currency(payload)?;
@@ -285,16 +307,21 @@ impl Asset {
             }
             "ClosesObserved" => {
                 self.require_currency(payload)?;
-                let source = self.source(position, payload.text("source")?);
+                let mut last_of_day = BTreeMap::new();
                 for close in payload.list("closes")? {
                     let (price, volume) = (close.units("price")?, close.optional_units("volume")?);
-                    source.see_close(close.text("day")?, Close { price, volume, position });
+                    last_of_day.insert(close.text("day")?, Close { price, volume, position });
+                }
+                let source = self.source(position, payload.text("source")?);
+                for (day, close) in last_of_day {
+                    source.see_close(day, close);
                 }
             }
             "PriceVoided" => {
                 if let Some(source) = self.sources.get_mut(&payload.text("source")?) {
                     let (at, day) = (payload.optional_instant("at")?, payload.optional_text("day")?);
                     source.tick = source.tick.take().filter(|tick| Some(tick.at) != at);
+                    source.close_day = source.close_day.take().filter(|known| Some(known) != day.as_ref());
                     source.closes.retain(|known, _| Some(known) != day.as_ref());
                 }
             }
@@ -317,6 +344,11 @@ impl Asset {
 }
 
 impl Source {
+    /// The newest close and its day.
+    pub fn newest_close(&self) -> Option<(&String, &Close)> {
+        self.closes.get_key_value(self.close_day.as_ref()?)
+    }
+
     fn see_tick(&mut self, new: Tick) {
         let is_known = self
             .tick
@@ -328,6 +360,9 @@ impl Source {
     }
 
     fn see_close(&mut self, day: String, new: Close) {
+        if self.close_day.as_ref().is_none_or(|newest| *newest < day) {
+            self.close_day = Some(day.clone());
+        }
         if self.closes.get(&day).is_none_or(|known| known.price != new.price) {
             self.closes.insert(day, new);
         }

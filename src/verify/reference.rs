@@ -42,8 +42,8 @@ pub struct Investor {
 /// A portfolio: its settings as of now, and everything that happened in it.
 #[derive(Debug, Clone)]
 pub struct Portfolio {
-    /// As of the last event: a change of accounting applies to the whole history.
-    pub settings: Settings,
+    /// By the position from which they are: a change of accounting applies to the whole history.
+    pub settings: BTreeMap<i64, Settings>,
     /// In the order of the log.
     pub happenings: Vec<Happening>,
     /// When the log took the first event.
@@ -186,6 +186,17 @@ impl Portfolio {
         self.happenings.iter().filter_map(|happening| happening.entry.as_ref())
     }
 
+    /// The settings as of now.
+    pub fn settings(&self) -> &Settings {
+        self.settings_at(i64::MAX)
+    }
+
+    /// The settings as of a position of the log at or after the opening.
+    pub fn settings_at(&self, position: i64) -> &Settings {
+        let before = self.settings.range(..=position).next_back();
+        before.or_else(|| self.settings.first_key_value()).expect("a portfolio was opened with settings").1
+    }
+
     fn open(event: &Envelope, payload: &Payload) -> Result<Self, Unreadable> {
         let settings = Settings {
             investor_id: payload.text("investor_id")?,
@@ -198,7 +209,7 @@ impl Portfolio {
             allow_short: payload.flag("allow_short")?,
         };
         Ok(Self {
-            settings,
+            settings: BTreeMap::from([(event.position.0, settings)]),
             happenings: vec![Happening::new(event, "opened", None, None)],
             opened_at: event.recorded_at,
             shard: event.shard.0,
@@ -210,7 +221,8 @@ impl Portfolio {
     fn take(&mut self, event: &Envelope, payload: &Payload) -> Result<(), Unreadable> {
         let happening = match &*event.event_type {
             "AccountingChanged" => {
-                self.change(payload)?;
+                let changed = self.settings().changed(payload)?;
+                self.settings.insert(event.position.0, changed);
                 Happening::new(event, "settings_changed", None, None)
             }
             "AssetBought" => Happening::of_entry(event, payload, Entry::trade(event, "buy", payload)?)?,
@@ -224,18 +236,17 @@ impl Portfolio {
         self.position = event.position.0;
         Ok(())
     }
+}
 
-    fn change(&mut self, payload: &Payload) -> Result<(), Unreadable> {
-        if let Some(name) = payload.optional_text("name")? {
-            self.settings.name = name;
-        }
-        if let Some(basis) = payload.optional_text("cost_basis")? {
-            self.settings.cost_basis = cost_basis(basis)?;
-        }
-        if let Some(in_cost) = payload.optional_flag("fees_in_cost")? {
-            self.settings.fees_in_cost = in_cost;
-        }
-        Ok(())
+impl Settings {
+    fn changed(&self, payload: &Payload) -> Result<Self, Unreadable> {
+        let basis = payload.optional_text("cost_basis")?.map(cost_basis).transpose()?;
+        Ok(Self {
+            name: payload.optional_text("name")?.unwrap_or_else(|| self.name.clone()),
+            cost_basis: basis.unwrap_or_else(|| self.cost_basis.clone()),
+            fees_in_cost: payload.optional_flag("fees_in_cost")?.unwrap_or(self.fees_in_cost),
+            ..self.clone()
+        })
     }
 }
 
