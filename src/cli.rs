@@ -1,1 +1,95 @@
-//! The command line.
+//! The command line: one subcommand a role or verb.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Settings};
+use crate::roles::{self, Role};
+
+/// Portfolio Insight: an event-sourced ledger for investment portfolios, with live valuations and risk
+#[derive(Debug, Parser)]
+#[command(name = "insight", version, disable_help_subcommand = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Everything in one process: with a private PostgreSQL in the data folder unless DATABASE_URL is set
+    All,
+    /// HTTP: commands in, answers out
+    Api,
+    /// Copies the log to Kafka; one is active, others wait
+    Relay,
+    /// Turns events into the rows of read models: directory, holdings, prices, valuations, activity
+    Project {
+        /// Names of read models
+        #[arg(required = true, value_name = "NAME", value_parser = roles::projector_names())]
+        names: Vec<String>,
+    },
+    /// Makes a read model anew from the log
+    Rebuild {
+        /// Name of the read model
+        #[arg(value_name = "NAME", value_parser = roles::read_model_names())]
+        name: String,
+    },
+    /// Creates the topics of kafka/topics.toml, or compares them
+    Topics {
+        /// What to do
+        #[command(subcommand)]
+        what: Topics,
+    },
+    /// Plays a believable history on real prices through the HTTP API, and shows what came of it
+    Demo(config::Demo),
+    /// Asks the API at LISTEN_ADDRESS whether it is ready; the exit code tells
+    Healthcheck,
+    /// Writes the generated documents (openapi.json, kafka/messages) below a folder
+    #[command(hide = true)]
+    Generate {
+        /// The folder
+        folder: PathBuf,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+enum Topics {
+    /// Creates what is missing; refuses a topic whose partitions differ
+    Apply,
+    /// Shows each topic beside what it should be
+    Show,
+}
+
+impl Cli {
+    /// Reads the command line and the environment; prints help or what is wrong and ends the process where that is
+    /// all there is to do.
+    pub fn read() -> Self {
+        Self::parse()
+    }
+
+    /// Runs the verb until it is done or the process is asked to end.
+    ///
+    /// # Errors
+    /// The one reason why it could not; `main` prints it in one line.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = self.settings;
+        match self.verb {
+            Verb::All => roles::run(settings, roles::all).await,
+            Verb::Api => roles::run(settings, |_| vec![Role::Api]).await,
+            Verb::Relay => roles::run(settings, |_| vec![Role::Relay]).await,
+            Verb::Project { names } => {
+                roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
+            }
+            Verb::Rebuild { name } => roles::rebuild::run(settings, &name).await,
+            Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,
+            Verb::Topics { what: Topics::Show } => roles::topics::show(&settings).await,
+            Verb::Demo(options) => roles::demo::run(settings, options).await,
+            Verb::Healthcheck => roles::healthcheck::run(&settings).await,
+            Verb::Generate { folder } => roles::generate::run(&folder),
+        }
+    }
+}

@@ -1,1 +1,189 @@
-//! Every setting, once.
+//! Every setting, once: its flag, environment variable, default and meaning. `insight --help` is made from this.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+/// Settings that every subcommand takes, before or behind its name.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Where PostgreSQL and the files of the embedded form are.
+    #[command(flatten)]
+    pub storage: Storage,
+    /// The bus of the distributed form.
+    #[command(flatten)]
+    pub bus: Bus,
+    /// The face.
+    #[command(flatten)]
+    pub http: Http,
+    /// Bounds of the write side.
+    #[command(flatten)]
+    pub writing: Writing,
+    /// Bounds of the read side.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The risk engine.
+    #[command(flatten)]
+    pub risk: Risk,
+    /// Logs.
+    #[command(flatten)]
+    pub logs: Logs,
+}
+
+/// Where the data is.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Storage")]
+pub struct Storage {
+    /// PostgreSQL 14 or newer, as postgres://user:password@host:5432/database. Without it, a private server is
+    /// started in the data folder
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Folder of the private PostgreSQL server [default: $XDG_DATA_HOME/portfolio-insight, or
+    /// ~/.local/share/portfolio-insight]
+    #[arg(long, env = "DATA_DIR", global = true, value_name = "FOLDER")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Connections that a process opens at most, for each of its pools
+    #[arg(long, env = "POOL_SIZE", default_value_t = 10, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=500))]
+    pub pool_size: u32,
+}
+
+impl Storage {
+    /// The data folder: as told, or the user's.
+    pub fn data_folder(&self) -> PathBuf {
+        if let Some(folder) = &self.data_dir {
+            return folder.clone();
+        }
+        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        set("XDG_DATA_HOME")
+            .or_else(|| set("HOME").map(|home| home.join(".local/share")))
+            .unwrap_or_else(|| PathBuf::from("/var/lib"))
+            .join("portfolio-insight")
+    }
+}
+
+/// The bus.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct Bus {
+    /// Bootstrap servers, as host:9092,host:9092. Without them, processes read the log from PostgreSQL
+    #[arg(long, env = "KAFKA_BROKERS", global = true, value_name = "LIST")]
+    pub kafka_brokers: Option<String>,
+
+    /// Put before the name of every topic and group, so that installations can share a broker
+    #[arg(long, env = "KAFKA_TOPIC_PREFIX", default_value = "", global = true, value_name = "TEXT")]
+    pub kafka_topic_prefix: String,
+}
+
+/// The face.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "HTTP")]
+pub struct Http {
+    /// Where the API listens. There are no access keys yet: whoever reaches it may do everything
+    #[arg(
+        long,
+        env = "LISTEN_ADDRESS",
+        default_value = "127.0.0.1:8080",
+        global = true,
+        value_name = "HOST:PORT"
+    )]
+    pub listen_address: SocketAddr,
+}
+
+/// Bounds of the write side.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Commands")]
+pub struct Writing {
+    /// Commands that may wait for the log; one more is answered 503 with Retry-After
+    #[arg(long, env = "QUEUE_MAX", default_value_t = 4096, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub queue_max: usize,
+
+    /// Streams whose state is remembered between commands, twice over
+    #[arg(long, env = "STREAMS_REMEMBERED", default_value_t = 50_000, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(16..=100_000_000))]
+    pub streams_remembered: usize,
+}
+
+/// Bounds of the read side.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Projections")]
+pub struct Reading {
+    /// Events that a projector takes into one transaction at most
+    #[arg(long, env = "BATCH_EVENTS_MAX", default_value_t = 5_000, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub batch_events_max: usize,
+
+    /// Streams that may be parked in a read model before its projector stops
+    #[arg(long, env = "PARKED_STREAMS_MAX", default_value_t = 100, global = true, value_name = "N")]
+    pub parked_streams_max: usize,
+}
+
+/// The risk engine.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Risk")]
+pub struct Risk {
+    /// Days of returns that a figure rests on
+    #[arg(long, env = "RISK_WINDOW", default_value_t = 1_000, global = true, value_name = "DAYS", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(60..=10_000))]
+    pub risk_window: usize,
+
+    /// Paths of the Monte Carlo method: 16 times a power of two
+    #[arg(long, env = "RISK_PATHS", default_value_t = 16_384, global = true, value_name = "N")]
+    pub risk_paths: usize,
+
+    /// Degrees of freedom of its Student t distribution, above 2
+    #[arg(long, env = "RISK_DEGREES_OF_FREEDOM", default_value_t = 5.0, global = true, value_name = "X")]
+    pub risk_degrees_of_freedom: f64,
+
+    /// Seed of its random numbers: the same seed gives the same figures
+    #[arg(long, env = "RISK_SEED", default_value_t = 0, global = true, value_name = "N")]
+    pub risk_seed: u64,
+
+    /// Threads of the engine; 0 for one a core
+    #[arg(long, env = "RISK_THREADS", default_value_t = 0, global = true, value_name = "N")]
+    pub risk_threads: usize,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Logs")]
+pub struct Logs {
+    /// How log lines look; what is logged is said by LOG, for example LOG=debug or LOG=insight=debug,warn
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Size and form of the demo.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Investors, with two portfolios each
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub investors: usize,
+    /// Assets; those beyond the 20 real stocks are synthetic and say so
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_000))]
+    pub assets: usize,
+    /// What the history is a function of
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// End after the tables instead of serving on
+    #[arg(long)]
+    pub once: bool,
+    /// Print one JSON document instead of the tables
+    #[arg(long)]
+    pub json: bool,
+    /// Roles as separate processes on Kafka; needs DATABASE_URL and KAFKA_BROKERS
+    #[arg(long)]
+    pub kafka: bool,
+}
+
+/// How long a command may take before its caller is told to come back.
+pub const COMMAND_DEADLINE: Duration = Duration::from_secs(5);

@@ -13,9 +13,6 @@ use tracing_subscriber::EnvFilter;
 /// Environment variables that hold the log filter; the first one that is set wins.
 const FILTERS: [&str; 2] = ["LOG", "RUST_LOG"];
 
-/// What is logged when neither variable is set.
-const FILTER_DEFAULT: &str = "info";
-
 /// How often the recorder moves its raw samples into buckets, so that they do not pile up while nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
@@ -52,12 +49,12 @@ pub enum Error {
     Twice(&'static str),
 }
 
-/// Sends the logs of this process to standard error, filtered by `LOG` (or `RUST_LOG`; `info` when neither is set).
+/// Sends the logs of this process to standard error, filtered by `LOG` (or `RUST_LOG`; `default` when neither is set).
 ///
 /// # Errors
 /// A filter that cannot be read, or a second call.
-pub fn init_logs(format: LogFormat) -> Result<(), Error> {
-    let logs = tracing_subscriber::fmt().with_env_filter(filter()?).with_writer(std::io::stderr);
+pub fn init_logs(format: LogFormat, default: &str) -> Result<(), Error> {
+    let logs = tracing_subscriber::fmt().with_env_filter(filter(default)?).with_writer(std::io::stderr);
     let installed = match format {
         LogFormat::Text => logs.with_ansi(std::io::stderr().is_terminal()).with_target(false).try_init(),
         LogFormat::Json => logs.json().flatten_event(true).with_current_span(true).try_init(),
@@ -66,12 +63,12 @@ pub fn init_logs(format: LogFormat) -> Result<(), Error> {
 }
 
 /// The filter of the first variable that is set to something.
-fn filter() -> Result<EnvFilter, Error> {
+fn filter(default: &str) -> Result<EnvFilter, Error> {
     let set = FILTERS.iter().find_map(|variable| {
         std::env::var(variable).ok().filter(|value| !value.is_empty()).map(|value| (*variable, value))
     });
     let Some((variable, value)) = set else {
-        return Ok(EnvFilter::new(FILTER_DEFAULT));
+        return Ok(EnvFilter::new(default));
     };
     EnvFilter::try_new(value).map_err(|source| Error::Filter { variable, source })
 }

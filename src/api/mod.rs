@@ -1,1 +1,128 @@
-//! HTTP: commands in, answers out.
+//! The HTTP face: commands in, answers out. The only home of axum.
+//!
+//! A handler reads a request strictly into a domain command or a query and writes the answer; it decides nothing. Everything
+//! that is no success is a problem document, also what axum itself would refuse. The OpenAPI document is made from the
+//! handlers, so that it cannot say something else than they do.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | [`write`], `answer`, `headers`, `body`, `fields` | commands |
+//! | [`problem`] | failures |
+//! | [`operations`], [`observe`], [`server`] | running it |
+
+mod answer;
+mod body;
+mod conditional;
+mod fields;
+mod headers;
+pub mod observe;
+mod openapi;
+pub mod operations;
+mod parameters;
+mod path;
+pub mod problem;
+mod query;
+mod schema;
+pub mod server;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::any::Any;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use self::operations::Check;
+use self::problem::Problem;
+use crate::clock::Clock;
+use crate::commands::Commands;
+
+/// What the handlers stand on.
+pub struct Parts {
+    /// The write side.
+    pub commands: Commands,
+    /// Tells whether an instant lies ahead.
+    pub clock: Clock,
+    /// What must work for this process to be ready, by name.
+    pub checks: Vec<(&'static str, Check)>,
+    /// Writes the metrics in Prometheus' text format.
+    pub render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+/// The state of the handlers.
+struct Api {
+    commands: Commands,
+    clock: Clock,
+    checks: Vec<(&'static str, Check)>,
+    render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    actor: Arc<str>,
+    document: Bytes,
+}
+
+/// The whole service, to be [served](server::serve).
+pub fn router(parts: Parts) -> Router {
+    let (router, document) = endpoints().split_for_parts();
+    let document = pretty(&document).into();
+    let Parts { commands, clock, checks, render_metrics } = parts;
+    let api = Api { commands, clock, checks, render_metrics, actor: headers::ACTOR.into(), document };
+    router
+        .merge(operations::docs())
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(unknown_method)
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(observe::observe))
+        .with_state(Arc::new(api))
+}
+
+/// The OpenAPI document, as it is served and committed.
+pub fn openapi_json() -> String {
+    pretty(&endpoints().into_openapi())
+}
+
+fn pretty(document: &utoipa::openapi::OpenApi) -> String {
+    document.to_pretty_json().expect("a document of strings is always JSON") + "\n"
+}
+
+fn endpoints() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .routes(routes!(write::investors::register))
+        .routes(routes!(write::assets::list))
+        .routes(routes!(write::assets::rank_sources))
+        .routes(routes!(write::portfolios::open))
+        .routes(routes!(write::portfolios::change_settings))
+        .routes(routes!(write::trades::buy))
+        .routes(routes!(write::trades::sell))
+        .routes(routes!(write::cash::deposit))
+        .routes(routes!(write::cash::withdraw))
+        .routes(routes!(write::prices::post))
+        .routes(routes!(operations::health))
+        .routes(routes!(operations::readiness))
+        .routes(routes!(operations::metrics))
+        .routes(routes!(operations::openapi))
+        .routes(routes!(problem::explain))
+}
+
+async fn unknown_route() -> Problem {
+    Problem::not_found("address")
+}
+
+/// axum adds the header `Allow`.
+async fn unknown_method(request: Request) -> Problem {
+    Problem::new(problem::METHOD_NOT_ALLOWED, format!("{} is not possible here", request.method()))
+}
+
+/// A bug: told to the log, with what it said; to the client as any other fault of ours.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let message = panic.downcast_ref::<String>().map(String::as_str);
+    let message = message.or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem::internal(format!("a handler panicked: {}", message.unwrap_or("without a word"))).into_response()
+}

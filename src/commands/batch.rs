@@ -34,8 +34,17 @@ pub(super) const BYTES_MAX: usize = 1 << 20;
 /// A command that waits.
 pub(super) struct Pending {
     pub request: Arc<Resolved>,
-    pub reply: oneshot::Sender<Verdict>,
+    /// What its caller has read from the log for it.
+    pub found: Found,
+    reply: oneshot::Sender<Verdict>,
     followers: Vec<oneshot::Sender<Verdict>>,
+}
+
+/// What a caller has read from the log: whole streams, or what streams have gained.
+#[derive(Default)]
+pub(super) struct Found {
+    pub streams: Vec<(StreamId, Arc<Stream>)>,
+    pub newer: Vec<(StreamId, Version, Event)>,
 }
 
 /// What the caller is told.
@@ -60,8 +69,8 @@ pub(super) enum Verdict {
 }
 
 impl Pending {
-    pub(super) fn new(request: Arc<Resolved>, reply: oneshot::Sender<Verdict>) -> Self {
-        Self { request, reply, followers: Vec::new() }
+    pub(super) fn new(request: Arc<Resolved>, found: Found, reply: oneshot::Sender<Verdict>) -> Self {
+        Self { request, found, reply, followers: Vec::new() }
     }
 
     /// Tells the caller and those who follow. A caller who has gone away does not matter.
@@ -83,7 +92,10 @@ struct Decided {
 
 enum Kind {
     /// Goes into the log, with its facts as they would be folded.
-    Append { events: Vec<(StreamId, Version, Event)>, answer: Vec<AnsweredEvent> },
+    Append {
+        events: Vec<(StreamId, Version, Event)>,
+        answer: Vec<AnsweredEvent>,
+    },
     No(Rejection),
     Unchanged,
 }
@@ -104,11 +116,20 @@ pub(super) fn form(
     now: DateTime<Utc>,
     clock: Instant,
 ) -> Batch {
+    let mut window = window;
+    for pending in window.iter_mut().chain(queue.iter_mut()) {
+        let found = std::mem::take(&mut pending.found);
+        for (id, stream) in found.streams {
+            aggregates.put_newer(id, stream);
+        }
+        for (id, version, event) in found.newer {
+            aggregates.advance(&id, version, &event);
+        }
+    }
     let mut view = View::new(aggregates);
     let mut batch = Batch { appends: Vec::new(), decided: Vec::new(), working: HashMap::new() };
     let mut by_id: HashMap<uuid::Uuid, usize> = HashMap::new();
     let mut bytes = 0;
-    let mut window = window;
     while batch.decided.len() < COMMANDS_MAX && bytes < BYTES_MAX {
         let Some(pending) = window.take().or_else(|| queue.pop_front()) else { break };
         if let Some(&first) = by_id.get(&pending.request.command_id) {
@@ -157,14 +178,23 @@ impl Batch {
 }
 
 /// Lays a decision out for the log and folds it into the view, where the rest of the batch decides upon it.
-fn prepare(request: &Resolved, decision: Decision, view: &mut View<'_>, now: DateTime<Utc>) -> (Append, Kind) {
+fn prepare(
+    request: &Resolved,
+    decision: Decision,
+    view: &mut View<'_>,
+    now: DateTime<Utc>,
+) -> (Append, Kind) {
     let mut events = Vec::new();
     let mut answer = Vec::new();
     let occurred_at = request.occurred_at.unwrap_or(now);
     for (stream_id, expected, facts) in &decision.parts {
         for (k, fact) in (1..).zip(facts) {
             let event_id = EventId { command_id: request.command_id, ordinal: answer.len() as i32 };
-            answer.push(AnsweredEvent { event_id, event_type: fact.kind().event_type, position: Position(0) });
+            answer.push(AnsweredEvent {
+                event_id,
+                event_type: fact.kind().event_type,
+                position: Position(0),
+            });
             // Blind streams are not cached: nothing is decided upon them.
             if let Some(expected) = expected {
                 view.apply(stream_id, fact);

@@ -8,7 +8,7 @@ use super::aggregates::{State, Stream, View};
 use super::request::{Resolved, ResolvedCommand};
 use crate::domain::asset::{self, Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
-use crate::domain::investor;
+use crate::domain::investor::{self, Investor};
 use crate::domain::portfolio::command::PortfolioCommand;
 use crate::domain::portfolio::{self, Portfolio};
 use crate::domain::rejection::Rejection;
@@ -43,7 +43,9 @@ impl Decision {
         };
         let guard = |(stream_id, expected)| Guard { stream_id, expected };
         let refused = match &request.command {
-            ResolvedCommand::Prices { refused, .. } if !refused.is_empty() => serde_json::to_value(refused).ok(),
+            ResolvedCommand::Prices { refused, .. } if !refused.is_empty() => {
+                serde_json::to_value(refused).ok()
+            }
             _ => None,
         };
         Append {
@@ -69,13 +71,10 @@ pub(super) fn decide(
     let target = stream(view, &request.target);
     match &request.command {
         ResolvedCommand::RegisterInvestor(command) => {
-            let registered = investor::register(command)?;
-            let details = Details {
-                investor_id: command.investor_id.0,
-                name: registered.details.name,
-                email: registered.details.email,
-            };
-            let decision = Decision::one(&request.target, Version(0), vec![registered.event]);
+            let (event, details) = investor::register(&as_investor(&target), command)?;
+            let details =
+                Details { investor_id: command.investor_id.0, name: details.name, email: details.email };
+            let decision = Decision::one(&request.target, target.version, vec![event]);
             Ok(Decision { details: Some(details), ..decision })
         }
         ResolvedCommand::ListAsset(command) => {
@@ -86,23 +85,22 @@ pub(super) fn decide(
             let listing = (request.target.clone(), Some(Version(0)), vec![listed.listing.into()]);
             Ok(Decision { parts: vec![claim, listing], ..Decision::default() })
         }
-        ResolvedCommand::RankSources { command, .. } => {
+        ResolvedCommand::RankSources { command } => {
             check_version(request, &target)?;
             let events = asset::rank_sources(as_asset(&target).unwrap_or(&Asset::initial()), command)?;
             Ok(Decision::one(&request.target, target.version, events))
         }
         ResolvedCommand::Portfolio { asset_id, command } => {
             if let PortfolioCommand::Open(open) = command {
-                let investor = stream(view, &open.investor_id.stream());
-                if investor.version == Version(0) {
-                    return Err(Rejection::field("investor_id", "there is no such investor"));
-                }
+                as_investor(&stream(view, &open.investor_id.stream())).require_registered()?;
             } else if target.version > Version(0) {
                 check_version(request, &target)?;
             }
             let asset = asset_id.map(|id| stream(view, &id.stream()));
             let listed = asset.as_deref().and_then(as_asset).filter(|asset| asset.listing().is_some());
-            let events = portfolio::decide(as_portfolio(&target), listed, command, now)?;
+            let unopened = Portfolio::initial();
+            let portfolio = as_portfolio(&target).unwrap_or(&unopened);
+            let events = portfolio::decide(portfolio, listed, command, now)?;
             let mut decision = Decision::one(&request.target, target.version, events);
             if let (Some(id), Some(asset), false) = (asset_id, &asset, decision.parts.is_empty()) {
                 decision.guards.push((id.stream(), asset.version));
@@ -145,9 +143,16 @@ fn as_asset(stream: &Stream) -> Option<&Asset> {
     }
 }
 
-fn as_portfolio(stream: &Stream) -> &Portfolio {
+fn as_portfolio(stream: &Stream) -> Option<&Portfolio> {
     match &stream.state {
-        State::Portfolio(portfolio) => portfolio,
-        _ => Portfolio::none(),
+        State::Portfolio(portfolio) => Some(portfolio),
+        _ => None,
+    }
+}
+
+fn as_investor(stream: &Stream) -> Investor {
+    match &stream.state {
+        State::Investor(investor) => investor.clone(),
+        _ => Investor::initial(),
     }
 }

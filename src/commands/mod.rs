@@ -1,1 +1,25 @@
 //! The write side: load, decide, append.
+//!
+//! ```text
+//! execute ─→ queue ─→ form: decide upon log + batch ─→ append_batch ─→ settle ─→ answer
+//!    ▲                                                                    │
+//!    └───── read the log: streams not known yet, before any "no" ◄────────┘
+//! ```
+//!
+//! A "yes" is checked by the database. **No "no" leaves the process from memory alone**: before a rejection is
+//! answered, one read fetches the command and the newer events of every stream that the decision read. If the
+//! command is in the log, the original answer stands; if there are newer events, it is decided again.
+
+mod aggregates;
+mod answer;
+mod assets;
+mod batch;
+mod decide;
+mod execute;
+pub mod prices;
+mod request;
+mod writer;
+
+pub use answer::{Answer, AnsweredEvent, Refusal};
+pub use execute::{Commands, Settings};
+pub use request::{AssetRef, Command, RefusedLine, Request};

@@ -101,7 +101,7 @@ pub(super) struct Resolved {
 pub(super) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),
     ListAsset(ListAsset),
-    RankSources { asset_id: AssetId, command: RankSources },
+    RankSources { command: RankSources },
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
     Prices { events: Vec<(AssetId, PriceEvent)>, refused: Vec<RefusedLine> },
 }
@@ -139,7 +139,7 @@ impl Request {
             Command::RankSources { command, .. } => {
                 let asset_id = asset_id.unwrap_or(AssetId(Uuid::nil()));
                 let stream = asset_id.stream();
-                (stream.clone(), vec![stream], ResolvedCommand::RankSources { asset_id, command })
+                (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
             }
             Command::Portfolio { portfolio_id, mut command, .. } => {
                 let stream = portfolio_id.stream();

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! code_type {
-    ($(#[$doc:meta])* $name:ident, $reason:literal, $valid:expr) => {
+    ($(#[$doc:meta])* $name:ident, $reason:literal, $pattern:literal, $valid:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         #[serde(try_from = "String", into = "String")]
+        #[schemars(extend("pattern" = $pattern))]
         pub struct $name(std::sync::Arc<str>);
 
         impl $name {
@@ -49,15 +51,17 @@ macro_rules! code_type {
 }
 
 code_type!(
-    /// A currency: three to eight capital letters or digits, for example `USD`, `BTC`.
+    /// A currency: three to eight capital letters, for example `USD`, `BTC`.
     Currency,
     "is not a currency code: 3 to 8 capital letters, such as \"USD\"",
+    "^[A-Z]{3,8}$",
     |text| (3..=8).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase())
 );
 code_type!(
     /// An asset's symbol: 1 to 20 capital letters, digits and `.-^=/`, for example `AAPL`, `BRK.B`.
     Symbol,
     "is not a symbol: 1 to 20 capital letters, digits or any of . - ^ = /",
+    "^[A-Z0-9.^=/-]{1,20}$",
     |text| (1..=20).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b".-^=/".contains(&b))
 );
@@ -66,6 +70,11 @@ impl Currency {
     /// US dollar.
     pub fn usd() -> Self {
         Self("USD".into())
+    }
+
+    /// Euro.
+    pub fn eur() -> Self {
+        Self("EUR".into())
     }
 
     /// Decimals of the minor unit, to which cash is rounded where it is booked (ISO 4217; 8 for coins).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::fields::Fields;
@@ -14,14 +15,14 @@ pub const NAME_CHARS_MAX: usize = 200;
 pub const EMAIL_CHARS_MAX: usize = 254;
 
 /// What happened to an investor.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub enum InvestorEvent {
     /// Someone registered. Their personal data stands in `investor_details`, outside the log.
     InvestorRegistered(InvestorRegistered),
 }
 
 /// Payload of `InvestorRegistered`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct InvestorRegistered {
     /// The investor.
     pub investor_id: InvestorId,
@@ -133,7 +134,7 @@ fn check_email(email: &str) -> Result<(), &'static str> {
 }
 
 /// Self-declared risk tolerance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RiskTolerance {
     /// Low.
@@ -145,7 +146,7 @@ pub enum RiskTolerance {
 }
 
 /// Self-declared experience.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ExperienceLevel {
     /// Beginner.

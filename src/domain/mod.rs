@@ -13,5 +13,5 @@ pub mod investor;
 pub mod money;
 pub mod portfolio;
 pub mod price;
-
+pub mod price_table;
 pub mod rejection;

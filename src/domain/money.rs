@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::currency::Currency;
@@ -48,9 +49,15 @@ fn parse(text: &str) -> Result<Decimal, ParseError> {
 }
 
 macro_rules! decimal_type {
-    ($(#[$doc:meta])* $name:ident, $bound:expr, $bound_text:literal) => {
+    ($(#[$doc:meta])* $name:ident, $whole_digits:literal, $bound_text:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+        ///
+        /// In JSON a string: a decimal number with at most 10 decimals and no exponent.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, JsonSchema)]
+        #[schemars(
+            with = "String",
+            extend("pattern" = concat!("^-?0*[0-9]{1,", $whole_digits, "}(\\.[0-9]{1,10}0*)?$"))
+        )]
         pub struct $name(Decimal);
 
         impl $name {
@@ -109,7 +116,7 @@ macro_rules! decimal_type {
             type Err = ParseError;
             fn from_str(text: &str) -> Result<Self, ParseError> {
                 let value = parse(text)?;
-                let bound = Decimal::from_i128_with_scale($bound, 0);
+                let bound = Decimal::from_i128_with_scale(10_i128.pow($whole_digits), 0);
                 if value.abs() >= bound { Err(ParseError::TooLarge($bound_text)) } else { Ok(Self(value)) }
             }
         }
@@ -154,25 +161,25 @@ macro_rules! decimal_type {
 decimal_type!(
     /// An amount of money in some currency; signed; below 10¹⁷.
     Amount,
-    10_i128.pow(17),
+    17,
     "100000000000000000"
 );
 decimal_type!(
     /// A number of units of an asset; signed where it is a holding; below 10¹⁵ on input.
     Quantity,
-    10_i128.pow(15),
+    15,
     "1000000000000000"
 );
 decimal_type!(
     /// The price of one unit in quote units; below 10¹⁵.
     Price,
-    10_i128.pow(15),
+    15,
     "1000000000000000"
 );
 decimal_type!(
     /// Units of one currency for one unit of another; below 10¹⁵.
     Rate,
-    10_i128.pow(15),
+    15,
     "1000000000000000"
 );
 
@@ -230,7 +237,7 @@ mod tests {
             assert_eq!(bad.parse::<Amount>(), Err(ParseError::Malformed), "{bad:?}");
         }
         assert_eq!("0.12345678901".parse::<Amount>(), Err(ParseError::TooManyDecimals));
-        assert_eq!("12345678901234567890123456789".parse::<Price>().is_err(), true);
+        assert!("12345678901234567890123456789".parse::<Price>().is_err());
         assert_eq!("1000000000000000".parse::<Quantity>(), Err(ParseError::TooLarge("1000000000000000")));
         assert_eq!(
             "999999999999999.9999999999".parse::<Quantity>().unwrap().to_string(),

@@ -11,8 +11,10 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use super::append::{Append, Columns, Outcome};
@@ -20,7 +22,7 @@ use super::error::{Error, is_data_error};
 use super::place::{Place, PlaceCheck, compare};
 use super::read;
 use crate::domain::ids::{Epoch, Position, StreamId, Version};
-use chrono::{DateTime, Utc};
+use crate::events::{Envelope, EventId};
 
 /// What a batch came to.
 #[derive(Debug)]
@@ -40,6 +42,7 @@ pub struct Appender {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
     last: Option<Place>,
+    available: watch::Sender<bool>,
 }
 
 /// Longest time that a call may take before the connection is given up: above the statement's own limit.
@@ -54,7 +57,27 @@ impl Appender {
             .application_name("insight append")
             .options([("statement_timeout", "5s"), ("lock_timeout", "1s"), ("tcp_user_timeout", "5s")])
             .disable_statement_logging();
-        Self { options, connection: None, last: None }
+        Self { options, connection: None, last: None, available: watch::Sender::new(true) }
+    }
+
+    /// Whether the log could be reached at the last attempt.
+    pub fn available(&self) -> watch::Receiver<bool> {
+        self.available.subscribe()
+    }
+
+    /// Reads what streams have gained, over the same connection.
+    ///
+    /// # Errors
+    /// [`Error`], also transient ones: unlike an append, a read may be given up.
+    pub async fn streams_after(&mut self, known: &[(StreamId, Version)]) -> Result<Vec<Envelope>, Error> {
+        self.ensure_connected().await?;
+        let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        let read = tokio::time::timeout(CALL_TIMEOUT, read::streams_after(connection, known)).await;
+        let read = read.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()));
+        if read.is_err() {
+            self.connection = None;
+        }
+        Ok(read?.events)
     }
 
     /// Appends a batch; returns when every outcome is known. Waits through a lost or restarting server.
@@ -65,13 +88,17 @@ impl Appender {
         let mut pause = PAUSE_MIN;
         loop {
             match self.try_append(batch).await {
-                Ok(answered) => return Ok(answered),
+                Ok(answered) => {
+                    self.available.send_if_modified(|available| !std::mem::replace(available, true));
+                    return Ok(answered);
+                }
                 Err(Error::Database(error)) if is_data_error(&error) => {
                     return self.halve(batch, &error).await;
                 }
                 Err(error) if error.is_transient() => {
                     warn!(%error, commands = batch.len(), pause_ms = pause.as_millis() as u64, "append failed, sending the same batch again");
                     self.connection = None;
+                    self.available.send_if_modified(|available| std::mem::replace(available, false));
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
@@ -141,7 +168,7 @@ impl Appender {
             self.last = Some(Place {
                 epoch: answered.epoch,
                 position,
-                event_id: Some(crate::events::EventId { command_id, ordinal: 0 }),
+                event_id: Some(EventId { command_id, ordinal: 0 }),
                 recorded_at: Some(answered.recorded_at),
             });
         }

@@ -1,5 +1,8 @@
 //! Domain facts to payload and back, by event type and schema version.
 
+use schemars::Schema;
+
+use super::schemas::payload_schema;
 use crate::domain::asset::AssetEvent;
 use crate::domain::investor::InvestorEvent;
 use crate::domain::portfolio::event::PortfolioEvent;
@@ -25,6 +28,13 @@ pub struct EventKind {
     pub event_type: &'static str,
     /// The version of its payload.
     pub schema_version: i16,
+}
+
+impl EventKind {
+    /// The file in `kafka/messages` that describes its payload.
+    pub fn schema_file(self) -> String {
+        format!("{}.v{}.schema.json", self.event_type, self.schema_version)
+    }
 }
 
 /// Why stored bytes are not an event of this program.
@@ -76,6 +86,11 @@ macro_rules! codec {
                     $($(Event::$group($inner::$variant(_)) =>
                         EventKind { event_type: stringify!($variant), schema_version: $version },)*)*
                 }
+            }
+
+            /// The schema of every type's payload, in the order of [`Event::KINDS`].
+            pub(super) fn payload_schemas() -> Vec<Schema> {
+                vec![$($(payload_schema(stringify!($variant), $inner::$variant),)*)*]
             }
 
             /// The payload as JSON text: the bytes that are stored and sent.

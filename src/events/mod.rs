@@ -5,6 +5,9 @@
 
 mod codec;
 mod envelope;
+mod golden;
+mod schemas;
 
 pub use codec::{DecodeError, Event, EventKind};
 pub use envelope::{Envelope, EventId, Metadata, NewEvent};
+pub use schemas::schemas;

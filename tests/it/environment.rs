@@ -18,7 +18,9 @@ use sqlx::{AssertSqlSafe, Connection, Executor};
 use uuid::Uuid;
 
 /// Puts everything into an empty database that a test expects there. The one place to say so.
-async fn apply_schema(_database: &PgPool) -> Result<(), Box<dyn std::error::Error>> {
+async fn apply_schema(database: &PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    insight::event_store::schema::apply(database).await?;
+    insight::projectors::schema::apply_all(database).await?;
     Ok(())
 }
 

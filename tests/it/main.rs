@@ -2,9 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
+mod api;
+mod appending;
+mod bad_input;
+mod commands;
 mod embedded;
 mod environment;
 mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
+mod ledger;
+mod projectors;
+mod projectors_history;
+mod random_history;
+mod reference;
 mod servers;
+mod service;

@@ -1,6 +1,7 @@
 //! What happened to assets and their symbols.
 
 use chrono::NaiveDate;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::currency::{Currency, Symbol};
@@ -8,7 +9,7 @@ use crate::domain::ids::{AssetId, StreamId};
 use crate::domain::money::{Price, Rate};
 
 /// What happened to an asset or to a symbol.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub enum AssetEvent {
     /// In the stream `symbol:X`: the symbol now names this asset.
     SymbolClaimed(SymbolClaimed),
@@ -39,7 +40,7 @@ impl AssetEvent {
 }
 
 /// Payload of `SymbolClaimed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SymbolClaimed {
     /// The symbol.
     pub symbol: Symbol,
@@ -48,7 +49,7 @@ pub struct SymbolClaimed {
 }
 
 /// Payload of `AssetListed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AssetListed {
     /// The asset.
     pub asset_id: AssetId,
@@ -71,7 +72,7 @@ pub struct AssetListed {
 }
 
 /// Payload of `AssetRenamed`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AssetRenamed {
     /// The asset.
     pub asset_id: AssetId,
@@ -80,7 +81,7 @@ pub struct AssetRenamed {
 }
 
 /// Payload of `AssetDelisted`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AssetDelisted {
     /// The asset.
     pub asset_id: AssetId,
@@ -92,7 +93,7 @@ pub struct AssetDelisted {
 }
 
 /// Payload of `SplitDeclared`: `numerator` new for `denominator` old units from `ex_date` on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SplitDeclared {
     /// The asset.
     pub asset_id: AssetId,
@@ -105,7 +106,7 @@ pub struct SplitDeclared {
 }
 
 /// Payload of `PriceSourcesRanked`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceSourcesRanked {
     /// The asset.
     pub asset_id: AssetId,
@@ -114,7 +115,7 @@ pub struct PriceSourcesRanked {
 }
 
 /// A source of prices and how its series is adjusted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RankedSource {
     /// The source's name.
     pub source: String,
@@ -123,7 +124,7 @@ pub struct RankedSource {
 }
 
 /// What a price series has been corrected for backwards.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Adjustment {
     /// Nothing: prices as they were traded.
@@ -136,7 +137,7 @@ pub enum Adjustment {
 }
 
 /// Kind of asset.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AssetClass {
     /// A share.

@@ -4,6 +4,7 @@ mod decide;
 mod event;
 mod state;
 
+pub(crate) use decide::base_of_pair;
 pub use decide::{ListAsset, Listed, RankSources, list, rank_sources};
 pub use event::*;
 pub use state::{Asset, Listing, SymbolOwner};

@@ -36,20 +36,14 @@ pub fn decide(
     command: &PortfolioCommand,
     now: DateTime<Utc>,
 ) -> Result<Vec<PortfolioEvent>, Rejection> {
-    if let PortfolioCommand::Open(open) = command {
-        return open_portfolio(portfolio, open);
-    }
-    let Some(settings) = portfolio.settings() else {
-        return Err(Rejection::NotFound { kind: "portfolio" });
-    };
-    let deciding = Deciding { portfolio, settings, today: dates::today(now, settings.time_zone) };
+    let deciding = || Deciding::about(portfolio, now);
     match command {
         PortfolioCommand::Open(open) => open_portfolio(portfolio, open),
-        PortfolioCommand::ChangeAccounting(change) => change_accounting(settings, change),
-        PortfolioCommand::Buy(trade) => deciding.buy(asset, trade),
-        PortfolioCommand::Sell(trade) => deciding.sell(asset, trade),
-        PortfolioCommand::Deposit(cash) => deciding.deposit(cash),
-        PortfolioCommand::Withdraw(cash) => deciding.withdraw(cash),
+        PortfolioCommand::ChangeAccounting(change) => change_accounting(deciding()?.settings, change),
+        PortfolioCommand::Buy(trade) => deciding()?.buy(asset, trade),
+        PortfolioCommand::Sell(trade) => deciding()?.sell(asset, trade),
+        PortfolioCommand::Deposit(cash) => deciding()?.deposit(cash),
+        PortfolioCommand::Withdraw(cash) => deciding()?.withdraw(cash),
     }
 }
 
@@ -101,7 +95,12 @@ struct Deciding<'a> {
     today: NaiveDate,
 }
 
-impl Deciding<'_> {
+impl<'a> Deciding<'a> {
+    fn about(portfolio: &'a Portfolio, now: DateTime<Utc>) -> Result<Self, Rejection> {
+        let settings = portfolio.settings().ok_or(Rejection::NotFound { kind: "portfolio" })?;
+        Ok(Self { portfolio, settings, today: dates::today(now, settings.time_zone) })
+    }
+
     fn buy(&self, asset: Option<&Asset>, command: &TradeCommand) -> Result<Vec<PortfolioEvent>, Rejection> {
         let checked = self.check_trade(asset, command)?;
         if asset.and_then(Asset::delisted).is_some_and(|last_day| checked.trade_date > last_day) {

@@ -2,6 +2,7 @@
 //! derived, never stored.
 
 use chrono::NaiveDate;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::currency::Currency;
@@ -9,7 +10,7 @@ use crate::domain::ids::{AssetId, InvestorId, PortfolioId};
 use crate::domain::money::{Amount, Price, Quantity, Rate};
 
 /// A fact in a portfolio's stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub enum PortfolioEvent {
     /// The portfolio exists.
     PortfolioOpened(PortfolioOpened),
@@ -26,7 +27,7 @@ pub enum PortfolioEvent {
 }
 
 /// Payload of `PortfolioOpened`. `base_currency`, `cash` and `allow_short` never change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PortfolioOpened {
     /// The portfolio.
     pub portfolio_id: PortfolioId,
@@ -49,7 +50,7 @@ pub struct PortfolioOpened {
 }
 
 /// Payload of `AccountingChanged`: what is given changes.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct AccountingChanged {
     /// New name.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -63,7 +64,7 @@ pub struct AccountingChanged {
 }
 
 /// Payload of `AssetBought` and `AssetSold`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Trade {
     /// What was traded.
     pub asset_id: AssetId,
@@ -95,7 +96,7 @@ pub struct Trade {
 }
 
 /// Payload of `CashDeposited` and `CashWithdrawn`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CashMovement {
     /// How much, positive, in the currency's minor unit.
     pub amount: Amount,
@@ -109,7 +110,7 @@ pub struct CashMovement {
 }
 
 /// What a fact did to tracked cash: negative is paid, positive is received; rounded to the minor unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CashEffect {
     /// The currency booked.
     pub currency: Currency,
@@ -118,7 +119,7 @@ pub struct CashEffect {
 }
 
 /// Which lots a sale takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CostBasis {
     /// The oldest first.
@@ -133,7 +134,7 @@ pub enum CostBasis {
 }
 
 /// Whether a cash ledger is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CashMode {
     /// A ledger per currency that refuses what it cannot pay.
@@ -144,7 +145,7 @@ pub enum CashMode {
 }
 
 /// The currency that a trade is paid in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Settlement {
     /// The asset's.

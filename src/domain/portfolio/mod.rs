@@ -13,5 +13,8 @@ pub mod lots;
 mod state;
 mod timeline;
 
+#[cfg(test)]
+mod tests;
+
 pub use decide::decide;
 pub use state::{Portfolio, Settings};

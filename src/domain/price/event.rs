@@ -1,6 +1,7 @@
 //! What was seen of prices: ticks carry an instant, closes carry a day.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::currency::Currency;
@@ -11,7 +12,7 @@ use crate::domain::money::{Price, Quantity};
 pub const PRICES_PER_EVENT_MAX: usize = 1_000;
 
 /// What was seen of an asset's price.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
 pub enum PriceEvent {
     /// Ticks of one asset from one source.
     PricesObserved(PricesObserved),
@@ -42,7 +43,7 @@ impl PriceEvent {
 }
 
 /// Payload of `PricesObserved`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PricesObserved {
     /// The asset.
     pub asset_id: AssetId,
@@ -55,7 +56,7 @@ pub struct PricesObserved {
 }
 
 /// A price at an instant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Tick {
     /// When.
     pub at: DateTime<Utc>,
@@ -67,7 +68,7 @@ pub struct Tick {
 }
 
 /// Payload of `ClosesObserved`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClosesObserved {
     /// The asset.
     pub asset_id: AssetId,
@@ -80,7 +81,7 @@ pub struct ClosesObserved {
 }
 
 /// The closing price of a day.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Close {
     /// The exchange's calendar day.
     pub day: NaiveDate,
@@ -92,7 +93,7 @@ pub struct Close {
 }
 
 /// Payload of `PriceVoided`: one of `at` and `day` is given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PriceVoided {
     /// The asset.
     pub asset_id: AssetId,

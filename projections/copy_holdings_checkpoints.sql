@@ -1,0 +1,4 @@
+insert into checkpoints (shard, epoch, position, event_id, recorded_at, scanned_to, price_position, revision)
+select shard, epoch, position, event_id, recorded_at, scanned_to, 0, nextval('public.checkpoint_revisions')
+from holdings.checkpoints
+order by shard

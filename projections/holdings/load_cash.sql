@@ -1,0 +1,3 @@
+select portfolio_id, currency, balance
+from cash
+where portfolio_id = any($1)

@@ -1,0 +1,31 @@
+-- How much could be lost: one live row per portfolio, a pure function of what it names.
+
+create table portfolio_risks (
+    portfolio_id uuid not null constraint portfolio_risks_key primary key,
+    shard smallint not null,
+    portfolio_position bigint not null,
+    price_position bigint not null,
+    -- Market position that the model's closes end at, what the model was, and who computed.
+    model_cut bigint not null,
+    model_hash text not null,
+    engine_version text not null,
+    base_currency text not null,
+    -- Gross exposure, and the share of it that the figures cover.
+    gross_exposure numeric(28, 10) not null,
+    coverage double precision not null,
+    incomplete boolean not null,
+    -- Headline: filtered historical simulation, one day, in base; a loss is positive.
+    value_at_risk_95 double precision,
+    value_at_risk_99 double precision,
+    expected_shortfall_975 double precision,
+    -- Value at risk 99 % as a share of gross exposure: what `order=risk` sorts by and the band is cut from.
+    risk_share double precision,
+    risk_band text,
+    volatility double precision,
+    sharpe double precision,
+    -- Every method with figures, intervals, window, seed, counts; and the exposures it reflects.
+    figures json not null,
+    exposures json not null
+) with (fillfactor = 70);
+
+create index portfolio_risks_by_share on portfolio_risks (risk_share, portfolio_id);

@@ -1,0 +1,8 @@
+//! Commands: a POST each, read strictly, run by the write side, answered with the facts it became.
+
+pub(super) mod assets;
+pub(super) mod cash;
+pub(super) mod investors;
+pub(super) mod portfolios;
+pub(super) mod prices;
+pub(super) mod trades;

@@ -1,0 +1,71 @@
+//! What symbols name and which assets are listed: facts that never change once they are in the log, so that
+//! they can be remembered without asking again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use sqlx::PgPool;
+
+use super::aggregates::{State, Stream};
+use super::execute::fold;
+use super::request::AssetRef;
+use crate::domain::asset::Asset;
+use crate::domain::currency::Symbol;
+use crate::domain::ids::{AssetId, StreamId, Version};
+use crate::event_store::{Error, read};
+
+/// Assets by id and symbol, as far as they were asked for.
+#[derive(Default)]
+pub(super) struct Assets {
+    by_symbol: RwLock<HashMap<Symbol, AssetId>>,
+    listed: RwLock<HashMap<AssetId, Arc<Asset>>>,
+}
+
+impl Assets {
+    /// The id of an asset. An id is taken as it is; a symbol that nobody has claimed is `None`.
+    pub(super) async fn resolve(&self, pool: &PgPool, asset: &AssetRef) -> Result<Option<AssetId>, Error> {
+        let symbol = match asset {
+            AssetRef::Id(id) => return Ok(Some(*id)),
+            AssetRef::Symbol(symbol) => symbol,
+        };
+        if let Some(id) = get(&self.by_symbol, symbol) {
+            return Ok(Some(id));
+        }
+        let State::Symbol(owner) = read_stream(pool, &StreamId::symbol(symbol.as_str())).await?.state else {
+            return Ok(None);
+        };
+        if let Some(id) = owner.asset_id() {
+            put(&self.by_symbol, symbol.clone(), id);
+        }
+        Ok(owner.asset_id())
+    }
+
+    /// The asset, if it is listed. Only its listing may be relied on: the rest may be old.
+    pub(super) async fn find(&self, pool: &PgPool, asset: &AssetRef) -> Result<Option<Arc<Asset>>, Error> {
+        let Some(id) = self.resolve(pool, asset).await? else { return Ok(None) };
+        if let Some(asset) = get(&self.listed, &id) {
+            return Ok(Some(asset));
+        }
+        let State::Asset(asset) = read_stream(pool, &id.stream()).await?.state else { return Ok(None) };
+        if asset.listing().is_none() {
+            return Ok(None);
+        }
+        let asset = Arc::new(asset);
+        put(&self.listed, id, Arc::clone(&asset));
+        Ok(Some(asset))
+    }
+}
+
+fn get<K: std::hash::Hash + Eq, V: Clone>(map: &RwLock<HashMap<K, V>>, key: &K) -> Option<V> {
+    map.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(key).cloned()
+}
+
+fn put<K: std::hash::Hash + Eq, V>(map: &RwLock<HashMap<K, V>>, key: K, value: V) {
+    map.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, value);
+}
+
+async fn read_stream(pool: &PgPool, id: &StreamId) -> Result<Stream, Error> {
+    let known = [(id.clone(), Version(0))];
+    let events = read::streams_after(pool, &known).await?.events;
+    fold(id, &events)
+}

@@ -1,0 +1,99 @@
+//! Why a projector stops. Everything else it survives.
+
+use crate::domain::ids::Position;
+use crate::events::EventId;
+use crate::{event_store, feed};
+
+/// An error that trying again cannot help, or a failure of the database where the caller decides about trying again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The log is of a newer program: going on would be wrong for every stream.
+    #[error("{read_model} halts at position {position}, event {event_id}: {source}")]
+    NewerProgram {
+        /// The read model.
+        read_model: &'static str,
+        /// Where it stopped.
+        position: Position,
+        /// The event it stopped at.
+        event_id: EventId,
+        /// What it does not know.
+        source: crate::events::DecodeError,
+    },
+    /// So many streams hold an event that could not be applied that the cause is not the streams.
+    #[error(
+        "{read_model} halts: {parked} streams are parked, at most {max} may be; see {read_model}.parked_streams"
+    )]
+    TooManyParked {
+        /// The read model.
+        read_model: &'static str,
+        /// How many there are.
+        parked: usize,
+        /// How many may be.
+        max: usize,
+    },
+    /// The tables in the database were made from another text than this program's.
+    #[error(
+        "the tables of {read_model} have another shape than this program's: run `insight rebuild {read_model}`"
+    )]
+    ChangedShape {
+        /// The read model.
+        read_model: String,
+    },
+    /// There is no read model of that name.
+    #[error(
+        "there is no read model {0:?}: it is one of directory, holdings, prices, valuations, activity, risk"
+    )]
+    UnknownReadModel(String),
+    /// A projector of this read model is running.
+    #[error("{read_model} is being projected by a running process: stop it first")]
+    InUse {
+        /// The read model.
+        read_model: String,
+    },
+    /// What this read model is made from has not come far enough.
+    #[error("{read_model} is made from {needed}, which stands at {reached} of {head}: project that first")]
+    NeedsFirst {
+        /// The read model.
+        read_model: String,
+        /// What it is made from.
+        needed: &'static str,
+        /// How far that is.
+        reached: Position,
+        /// How far it has to be.
+        head: Position,
+    },
+    /// A rebuild lost its tables to another writer.
+    #[error("another process writes {read_model}: the rebuild stops, start it again")]
+    Lost {
+        /// The read model.
+        read_model: String,
+    },
+    /// The rows refuse what the projector writes: a bug, on which trying again would loop.
+    #[error("{read_model} cannot write its rows: {source}")]
+    Rows {
+        /// The read model.
+        read_model: &'static str,
+        /// What PostgreSQL says.
+        source: sqlx::Error,
+    },
+    /// The feed stopped for good.
+    #[error("{read_model} halts: {source}")]
+    Feed {
+        /// The read model.
+        read_model: &'static str,
+        /// What the feed says.
+        source: feed::Error,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Store(#[from] event_store::Error),
+    /// The database could not be used.
+    #[error("the database of the read models: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Whether a statement failed over the values it was given: it would fail again.
+pub(super) fn is_about_values(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}

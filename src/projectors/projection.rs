@@ -1,0 +1,259 @@
+//! One read model on its way: batch in, one transaction out.
+//!
+//! A batch goes through five steps, of which only the first and the last two touch the database:
+//!
+//! | step | what | on failure |
+//! | --- | --- | --- |
+//! | admit | decode; leave out what is known or parked | a newer program's event halts |
+//! | prepare | load what the batch needs and memory lacks, one statement a table | transient |
+//! | apply | pure fold | the stream is parked |
+//! | advance | checkpoints, where they are still ours | lost |
+//! | flush | rows, one statement a table | transient |
+//!
+//! After a transient failure or a lost shard the caller drops everything and loads it again, so memory may run ahead of
+//! the rows in between but is never wrong for long. An unknown outcome of a commit is settled the same way: the
+//! checkpoint tells.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sqlx::{PgConnection, PgPool};
+
+use super::checkpoint::{self, Checkpoint, Checkpoints, Idle};
+use super::parking::{self, Parking, Poison};
+use super::{Error, error};
+use crate::domain::ids::{Position, Shard};
+use crate::event_store::Place;
+use crate::events::{Envelope, Event};
+use crate::feed::{Batch, Topics};
+
+/// An event and the fact inside.
+#[derive(Debug, Clone)]
+pub struct Fact {
+    /// What is known about it.
+    pub envelope: Arc<Envelope>,
+    /// What it says.
+    pub event: Event,
+}
+
+/// Whether a batch can be folded now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// All it needs is in memory.
+    Ready,
+    /// It is made from another read model that has not come as far. Ask again.
+    NotYet,
+}
+
+/// What a read model is: a fold, what it loads, and what it writes.
+///
+/// An [`Error::Database`] is taken for transient: everything is dropped and loaded again. Any other error halts.
+///
+/// Statements run on a connection whose `search_path` is the read model's schema. Memory holds only what stands in rows,
+/// besides the changes since the last flush.
+pub trait ReadModel: Send + 'static {
+    /// The name: of the folder in `projections/`, the schema, the files, the consumer group.
+    const NAME: &'static str;
+    /// What it reads.
+    const TOPICS: Topics;
+
+    /// Takes over shards that it may now write. Called before their first event, and again after every failure.
+    fn assigned(
+        &mut self,
+        _conn: &mut PgConnection,
+        _checkpoints: &[Checkpoint],
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Loads what these facts need and memory lacks: one statement a table, whatever the number of facts.
+    fn prepare(
+        &mut self,
+        _conn: &mut PgConnection,
+        _facts: &[Fact],
+    ) -> impl Future<Output = Result<Readiness, Error>> + Send {
+        async { Ok(Readiness::Ready) }
+    }
+
+    /// Folds a fact into memory; all of it or, if it cannot be applied, nothing. Facts that do not concern it it ignores.
+    ///
+    /// # Errors
+    /// [`Poison`]: the stream is parked.
+    fn apply(&mut self, fact: &Fact) -> Result<(), Poison>;
+
+    /// Writes what has changed since the last flush: one statement a table.
+    fn flush(&mut self, conn: &mut PgConnection) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Drops all state of these shards, written or not.
+    fn forget(&mut self, shards: &[Shard]);
+
+    /// Returns when rows changed for another reason than an event of the feed. It must be safe to cancel.
+    fn woken(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
+        std::future::pending()
+    }
+
+    /// The shards whose rows changed for such a reason since the last flush.
+    fn changed(&self) -> BTreeSet<Shard> {
+        BTreeSet::new()
+    }
+
+    /// The reader's place in the market shard, where prices are joined.
+    fn price_position(&self) -> Position {
+        Position(0)
+    }
+}
+
+/// What became of a flush.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// Rows and checkpoints are committed, or nothing had changed.
+    Written,
+    /// Another process has written a shard since: nothing was written.
+    Lost,
+    /// The batch waits for another read model; nothing of it was folded.
+    NotYet,
+}
+
+/// A read model with its place, its parked streams and its connections.
+pub(super) struct Projection<M> {
+    pub(super) model: M,
+    pool: PgPool,
+    checkpoints: Checkpoints,
+    parking: Parking,
+    parked_streams_max: usize,
+}
+
+impl<M: ReadModel> Projection<M> {
+    /// A projection of no shard yet. The pool's `search_path` is the read model's schema.
+    pub(super) fn new(model: M, pool: PgPool, parked_streams_max: usize) -> Self {
+        let (checkpoints, parking) = (Checkpoints::default(), Parking::default());
+        Self { model, pool, checkpoints, parking, parked_streams_max }
+    }
+
+    /// Loads the shards' state and says where their feed goes on.
+    pub(super) async fn assign(&mut self, shards: &[Shard]) -> Result<Vec<(Shard, Place)>, Error> {
+        self.revoke(shards);
+        self.load(shards).await.map_err(Self::classify)
+    }
+
+    async fn load(&mut self, shards: &[Shard]) -> Result<Vec<(Shard, Place)>, Error> {
+        let mut conn = self.pool.acquire().await?;
+        let checkpoints = checkpoint::load(&mut conn, shards).await?;
+        let parked = parking::load(&mut conn, shards).await?;
+        self.model.assigned(&mut conn, &checkpoints).await?;
+        let places = checkpoints.iter().map(|mine| (mine.shard, mine.place.clone())).collect();
+        self.checkpoints.insert(checkpoints);
+        self.parking.insert(parked);
+        Ok(places)
+    }
+
+    /// Drops the shards' state.
+    pub(super) fn revoke(&mut self, shards: &[Shard]) {
+        self.checkpoints.remove(shards);
+        self.parking.remove(shards);
+        self.model.forget(shards);
+    }
+
+    /// The shards that are ours.
+    pub(super) fn shards(&self) -> Vec<Shard> {
+        self.checkpoints.shards()
+    }
+
+    /// Where they stand.
+    pub(super) fn checkpoints(&self) -> impl Iterator<Item = &Checkpoint> {
+        self.checkpoints.iter()
+    }
+
+    /// How many streams are parked.
+    pub(super) fn parked(&self) -> usize {
+        self.parking.len()
+    }
+
+    /// Folds a batch and commits it with its checkpoints.
+    pub(super) async fn project(&mut self, batch: &Batch) -> Result<Flushed, Error> {
+        let new: Vec<_> =
+            batch.events.iter().filter(|event| self.checkpoints.is_new(event)).cloned().collect();
+        let count = new.len() as u64;
+        let facts = self.parking.admit(M::NAME, new.clone())?;
+        if self.prepare(&facts).await.map_err(Self::classify)? == Readiness::NotYet {
+            return Ok(Flushed::NotYet);
+        }
+        for fact in &facts {
+            self.apply(fact);
+        }
+        let parked = self.parking.len();
+        if parked > self.parked_streams_max {
+            return Err(Error::TooManyParked { read_model: M::NAME, parked, max: self.parked_streams_max });
+        }
+        new.iter().for_each(|event| self.checkpoints.fold(event));
+        self.checkpoints.scan(&batch.scanned_to);
+        let flushed = self.flush(Idle::Leave).await?;
+        if flushed == Flushed::Written {
+            ::metrics::counter!("insight_projector_events_total", "read_model" => M::NAME).increment(count);
+        }
+        Ok(flushed)
+    }
+
+    async fn prepare(&mut self, facts: &[Fact]) -> Result<Readiness, Error> {
+        if facts.is_empty() {
+            return Ok(Readiness::Ready);
+        }
+        let mut conn = self.pool.acquire().await?;
+        self.model.prepare(&mut conn, facts).await
+    }
+
+    fn apply(&mut self, fact: &Fact) {
+        let envelope = &fact.envelope;
+        // An earlier event of the batch may have parked the stream.
+        if self.parking.is_parked(envelope) {
+            return;
+        }
+        match self.model.apply(fact) {
+            Ok(()) => tracing::trace!(
+                position = %envelope.position, stream = %envelope.stream_id,
+                correlation_id = %envelope.correlation_id, "applied"
+            ),
+            Err(poison) => self.parking.park(envelope, poison.to_string()),
+        }
+    }
+
+    /// Commits what has changed, if anything has.
+    pub(super) async fn flush(&mut self, idle: Idle) -> Result<Flushed, Error> {
+        let due = self.checkpoints.due(&self.model.changed(), idle, self.model.price_position());
+        if due.is_empty() {
+            return Ok(Flushed::Written);
+        }
+        let started = Instant::now();
+        let flushed = self.commit(due).await.map_err(Self::classify)?;
+        ::metrics::histogram!("insight_projector_flush_seconds", "read_model" => M::NAME)
+            .record(started.elapsed().as_secs_f64());
+        Ok(flushed)
+    }
+
+    async fn commit(&mut self, due: Vec<Checkpoint>) -> Result<Flushed, Error> {
+        let wanted = due.len();
+        let mut tx = self.pool.begin().await?;
+        let written = checkpoint::advance(&mut tx, due).await?;
+        if written.len() < wanted {
+            tx.rollback().await?;
+            return Ok(Flushed::Lost);
+        }
+        parking::write(&mut tx, &self.parking).await?;
+        self.model.flush(&mut tx).await?;
+        tx.commit().await?;
+        self.checkpoints.written(written);
+        self.parking.written();
+        Ok(Flushed::Written)
+    }
+
+    /// Tells a failure that would come again from one that passes.
+    fn classify(error: Error) -> Error {
+        match error {
+            Error::Database(source) if error::is_about_values(&source) => {
+                Error::Rows { read_model: M::NAME, source }
+            }
+            other => other,
+        }
+    }
+}

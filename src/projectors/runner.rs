@@ -1,0 +1,266 @@
+//! The loop around a read model: feed, batch, flush, and what to do when any of them fails.
+//!
+//! | happens | then |
+//! | --- | --- |
+//! | shards assigned | load their checkpoints and go on from there, whatever the feed believes |
+//! | shards revoked | drop their state; the new owner loads what was committed |
+//! | a batch | one transaction, see [`super::projection`]; no timer, so batches grow as the load does |
+//! | another process wrote our shard | drop everything, load, resume |
+//! | the database fails | the same, after a pause that grows; for ever, since restart would do no better |
+//! | nothing for a second | write how far idle shards were scanned |
+//!
+//! Only an [`Error`] that waiting cannot cure ends it.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::checkpoint::Idle;
+use super::lock::Lock;
+use super::projection::{Flushed, Projection, ReadModel};
+use super::{Error, schema};
+use crate::clock::Clock;
+use crate::domain::ids::{Position, Shard};
+use crate::event_store::read;
+use crate::feed::{Batch, Feed, FeedItem, Mode, Source, Subscription};
+use crate::retry::Backoff;
+
+/// How often idle shards are written and lag is measured.
+const EVERY: Duration = Duration::from_secs(1);
+/// How long a batch that waits for another read model leaves the floor to other changes.
+const BATCH_WAITS: Duration = Duration::from_millis(20);
+/// Connections of one projector's rows: its flushes, and one in reserve while a broken one is replaced.
+const CONNECTIONS_MAX: u32 = 2;
+
+/// Bounds of a projector.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How many events one transaction takes at most.
+    pub batch_events_max: usize,
+    /// How many streams may be parked before the projection halts.
+    pub parked_streams_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { batch_events_max: 4_000, parked_streams_max: 100 }
+    }
+}
+
+/// Projects until cancelled, with the usual bounds.
+///
+/// # Errors
+/// What waiting cannot cure; see [`Error`].
+pub async fn run<M: ReadModel>(
+    model: M,
+    source: Source,
+    pool: PgPool,
+    cancel: CancellationToken,
+) -> Result<(), Error> {
+    run_with(model, source, pool, cancel, Settings::default()).await
+}
+
+/// Projects until cancelled. The schemas must have been made ([`schema::apply_all`]).
+///
+/// # Errors
+/// What waiting cannot cure; see [`Error`].
+pub async fn run_with<M: ReadModel>(
+    model: M,
+    source: Source,
+    pool: PgPool,
+    cancel: CancellationToken,
+    settings: Settings,
+) -> Result<(), Error> {
+    let options = pool.connect_options();
+    let Some(lock) = Lock::shared(&options, M::NAME, &cancel).await else { return Ok(()) };
+
+    let subscription = Subscription {
+        name: format!("projector.{}", M::NAME),
+        topics: M::TOPICS,
+        mode: Mode::Group,
+        batch_events_max: settings.batch_events_max,
+    };
+    let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
+    let rows = schema::pool_in(&pool, M::NAME, CONNECTIONS_MAX);
+    let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
+    let runner = Runner { projection, feed, pool, lock, cancel };
+    tracing::info!(read_model = M::NAME, "projecting");
+    let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
+    rows.close().await;
+    outcome
+}
+
+struct Runner<M> {
+    projection: Projection<M>,
+    feed: Feed,
+    /// Of the log: the one whose statements mean the schema `public`.
+    pool: PgPool,
+    lock: Lock,
+    cancel: CancellationToken,
+}
+
+/// What woke the loop.
+enum Wake {
+    Feed(FeedItem),
+    Changed(Result<(), Error>),
+    Tick,
+}
+
+/// Whether the loop goes on.
+enum Next {
+    GoOn,
+    End,
+}
+
+impl<M: ReadModel> Runner<M> {
+    async fn run(mut self) -> Result<(), Error> {
+        let outcome = self.follow().await;
+        self.feed.close().await;
+        self.lock.release().await;
+        outcome
+    }
+
+    async fn follow(&mut self) -> Result<(), Error> {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let wake = tokio::select! {
+                () = self.cancel.cancelled() => return Ok(()),
+                item = self.feed.next() => Wake::Feed(item.map_err(feed_error::<M>)?),
+                woken = self.projection.model.woken() => Wake::Changed(woken),
+                _ = ticks.tick() => Wake::Tick,
+            };
+            let next = match wake {
+                Wake::Feed(FeedItem::Assigned(shards)) => self.assign(shards).await?,
+                Wake::Feed(FeedItem::Revoked(shards)) => {
+                    self.projection.revoke(&shards);
+                    Next::GoOn
+                }
+                Wake::Feed(FeedItem::Batch(batch)) => self.batch(batch).await?,
+                Wake::Changed(woken) => {
+                    woken?;
+                    self.flush(Idle::Leave).await?
+                }
+                Wake::Tick => self.tick().await?,
+            };
+            if let Next::End = next {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Folds and commits a batch, however long it has to wait for the read model it is made from.
+    async fn batch(&mut self, batch: Batch) -> Result<Next, Error> {
+        let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
+        loop {
+            match self.projection.project(&batch).instrument(span.clone()).await {
+                Ok(Flushed::Written) => break,
+                Ok(Flushed::Lost) => return self.recover(None).await,
+                Ok(Flushed::NotYet) if self.cancel.is_cancelled() => return Ok(Next::End),
+                Ok(Flushed::NotYet) => match self.go_on_without_it().await {
+                    Ok(Flushed::Lost) => return self.recover(None).await,
+                    Ok(_) => {}
+                    Err(Error::Database(error)) => return self.recover(Some(error)).await,
+                    Err(error) => return Err(error),
+                },
+                Err(Error::Database(error)) => return self.recover(Some(error)).await,
+                Err(error) => return Err(error),
+            }
+        }
+        for event in &batch.events {
+            tracing::debug!(
+                position = %event.position, stream = %event.stream_id, event_type = %event.event_type,
+                correlation_id = %event.correlation_id, "projected"
+            );
+        }
+        let places: Vec<(Shard, Position)> =
+            self.projection.checkpoints().map(|mine| (mine.shard, mine.place.position)).collect();
+        self.feed.commit_hint(&places).await;
+        Ok(Next::GoOn)
+    }
+
+    /// While a batch waits, what else wakes the read model (prices) is flushed as ever.
+    async fn go_on_without_it(&mut self) -> Result<Flushed, Error> {
+        let woken = self.projection.model.woken();
+        if let Ok(woken) = tokio::time::timeout(BATCH_WAITS, woken).await {
+            woken?;
+        }
+        self.projection.flush(Idle::Leave).await
+    }
+
+    async fn flush(&mut self, idle: Idle) -> Result<Next, Error> {
+        match self.projection.flush(idle).await {
+            Ok(Flushed::Lost) => self.recover(None).await,
+            Ok(_) => Ok(Next::GoOn),
+            Err(Error::Database(error)) => self.recover(Some(error)).await,
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tick(&mut self) -> Result<Next, Error> {
+        if !self.lock.is_held().await {
+            tracing::warn!(read_model = M::NAME, "the projector's lock is gone with its connection");
+            let options = self.pool.connect_options();
+            let Some(lock) = Lock::shared(&options, M::NAME, &self.cancel).await else {
+                return Ok(Next::End);
+            };
+            self.lock = lock;
+            return self.recover(None).await;
+        }
+        let next = self.flush(Idle::Write).await?;
+        self.measure().await;
+        Ok(next)
+    }
+
+    /// Drops everything and loads it again, until that succeeds.
+    async fn recover(&mut self, error: Option<sqlx::Error>) -> Result<Next, Error> {
+        let shards = self.projection.shards();
+        match error {
+            Some(error) => tracing::warn!(read_model = M::NAME, %error, "the database failed: loading again"),
+            None => {
+                tracing::info!(read_model = M::NAME, "a shard was written by another process: loading again")
+            }
+        }
+        self.assign(shards).await
+    }
+
+    async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
+        let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
+        loop {
+            match self.projection.assign(&shards).await {
+                Ok(places) => {
+                    self.feed.resume(places).await.map_err(feed_error::<M>)?;
+                    return Ok(Next::GoOn);
+                }
+                Err(Error::Database(error)) => {
+                    tracing::warn!(read_model = M::NAME, %error, attempt = pauses.count(), "cannot load checkpoints");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::select! {
+                () = self.cancel.cancelled() => return Ok(Next::End),
+                () = pauses.sleep() => {}
+            }
+        }
+    }
+
+    /// Publishes how far behind the head of the log the rows are. A failure is the next flush's to report.
+    async fn measure(&mut self) {
+        let Ok(head) = read::head(&self.pool).await else { return };
+        let slowest = self.projection.checkpoints().min_by_key(|mine| mine.scanned_to);
+        let Some(slowest) = slowest else { return };
+        let behind = (head.0 - slowest.scanned_to.0).max(0);
+        let since = slowest.place.recorded_at.filter(|_| behind > 0);
+        let seconds = since.map_or(0.0, |at| (Clock::System.now() - at).as_seconds_f64().max(0.0));
+        ::metrics::gauge!("insight_projector_lag_events", "read_model" => M::NAME).set(behind as f64);
+        ::metrics::gauge!("insight_projector_lag_seconds", "read_model" => M::NAME).set(seconds);
+        ::metrics::gauge!("insight_projector_parked_streams", "read_model" => M::NAME)
+            .set(self.projection.parked() as f64);
+    }
+}
+
+fn feed_error<M: ReadModel>(source: crate::feed::Error) -> Error {
+    Error::Feed { read_model: M::NAME, source }
+}

@@ -1,0 +1,61 @@
+//! The role `api`: commands in, answers out.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use futures::FutureExt;
+use tokio::net::TcpListener;
+use tracing::{info, warn};
+
+use super::process::Process;
+use crate::api::operations::Check;
+use crate::api::{self, Parts};
+use crate::commands::{self, Commands};
+use crate::event_store::read;
+
+/// A read model that is further behind the log than this is not fresh.
+const LAG_MAX: Duration = Duration::from_secs(30);
+
+pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
+    let address = process.settings.http.listen_address;
+    if !address.ip().is_loopback() {
+        warn!(%address, "listening beyond this machine: there are no access keys yet, whoever reaches it may do everything");
+    }
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+
+    let bounds = commands::Settings {
+        queue_max: process.settings.writing.queue_max,
+        aggregates_max: process.settings.writing.streams_remembered,
+        ..commands::Settings::default()
+    };
+    let token = process.shutdown.token();
+    let (commands, appending) = Commands::start(
+        process.options.clone(),
+        process.pool.clone(),
+        process.clock.clone(),
+        bounds,
+        token.clone(),
+    );
+    process.shutdown.spawn("append", appending);
+
+    let metrics = process.metrics.clone();
+    let parts = Parts {
+        commands,
+        clock: process.clock.clone(),
+        checks: checks(process),
+        render_metrics: Box::new(move || metrics.render()),
+    };
+    info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
+    process.shutdown.spawn("api", api::server::serve(listener, api::router(parts), token));
+    Ok(())
+}
+
+/// What must work for this process to be asked.
+fn checks(process: &Process) -> Vec<(&'static str, Check)> {
+    let pool = process.pool.clone();
+    let event_store: Check = Box::new(move || {
+        let pool = pool.clone();
+        async move { read::head(&pool).await.map(drop).map_err(|error| error.to_string()) }.boxed()
+    });
+    vec![("event store", event_store)]
+}

@@ -1,0 +1,109 @@
+//! A process: settings, the database it stands on, the way it reads the log, and its end.
+
+use anyhow::Context;
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tracing::info;
+
+use super::{Role, api, project, relay};
+use crate::clock::Clock;
+use crate::config::{self, Settings};
+use crate::feed::{Source, StoreTail, WindowLimits};
+use crate::kafka::KafkaSettings;
+use crate::postgres::{self, EmbeddedPostgres, Session};
+use crate::shutdown::Shutdown;
+use crate::telemetry::{self, MetricsHandle};
+use crate::{event_store, metrics, projectors};
+
+pub(super) struct Process {
+    pub settings: Settings,
+    pub shutdown: Shutdown,
+    pub clock: Clock,
+    pub metrics: MetricsHandle,
+    pub options: PgConnectOptions,
+    pub pool: PgPool,
+    pub source: Source,
+    embedded: Option<EmbeddedPostgres>,
+}
+
+impl Process {
+    /// Opens the database, or starts the private one, and brings its schemas up to date.
+    pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> anyhow::Result<Self> {
+        let metrics = telemetry::metrics_recorder(metrics::describe)?;
+        let (options, embedded) = database(&settings).await?;
+        let pool = prepare(&options, &settings).await?;
+        let source = source(&settings, &pool);
+        Ok(Self { settings, shutdown, clock: Clock::System, metrics, options, pool, source, embedded })
+    }
+
+    /// Starts roles as tasks of this process.
+    pub(super) async fn spawn(&self, roles: &[Role]) -> anyhow::Result<()> {
+        for role in roles {
+            match role {
+                Role::Api => api::spawn(self).await?,
+                Role::Relay => relay::spawn(self)?,
+                Role::Project(name) => project::spawn(self, name)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes what is left when every task has ended.
+    pub(super) async fn close(self) {
+        self.pool.close().await;
+        if let Some(embedded) = self.embedded
+            && let Err(error) = embedded.stop().await
+        {
+            tracing::warn!(%error, "the private PostgreSQL did not stop; the next start sees to it");
+        }
+    }
+}
+
+/// How to reach the database: as told, or by starting the private one.
+pub(super) async fn database(
+    settings: &Settings,
+) -> anyhow::Result<(PgConnectOptions, Option<EmbeddedPostgres>)> {
+    if let Some(url) = &settings.storage.database_url {
+        return Ok((postgres::options(url)?, None));
+    }
+    let folder = settings.storage.data_folder();
+    info!(folder = %folder.display(), "starting the private PostgreSQL");
+    let embedded = EmbeddedPostgres::start(folder).await?;
+    Ok((embedded.options(), Some(embedded)))
+}
+
+/// A pool on a database whose schemas are those of this program.
+pub(super) async fn prepare(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<PgPool> {
+    let session = Session { connections_max: settings.storage.pool_size, ..Session::of("insight") };
+    let pool = postgres::connect(options.clone(), &session).await?;
+    event_store::schema::apply(&pool).await?;
+    projectors::schema::apply_all(&pool).await?;
+    Ok(pool)
+}
+
+/// How this process reads the log: through Kafka where there is one, else from the store.
+fn source(settings: &Settings, pool: &PgPool) -> Source {
+    match kafka(settings) {
+        Some(kafka) => Source::Kafka(kafka, pool.clone()),
+        None => Source::Store(StoreTail::start(pool.clone(), WindowLimits::default())),
+    }
+}
+
+/// The bus, if there is one.
+pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
+    let brokers = settings.bus.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty())?;
+    let prefix = settings.bus.kafka_topic_prefix.as_str().into();
+    Some(KafkaSettings { prefix, ..KafkaSettings::new(brokers) })
+}
+
+/// The bus, which this verb cannot do without.
+pub(super) fn need_kafka(settings: &Settings) -> anyhow::Result<KafkaSettings> {
+    kafka(settings).context("KAFKA_BROKERS is not set, and this is about Kafka")
+}
+
+pub(super) fn log_format(settings: &Settings) -> telemetry::LogFormat {
+    match settings.logs.log_format {
+        config::LogFormat::Text => telemetry::LogFormat::Text,
+        config::LogFormat::Json => telemetry::LogFormat::Json,
+    }
+}

@@ -1,0 +1,271 @@
+//! The write side under company: one winner, one effect, no oversell, no false "no".
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use insight::commands::{Command, Refusal, Request, Settings};
+use insight::domain::ids::{AssetId, InvestorId, Position, Version};
+use insight::domain::portfolio::event::CashMode;
+use insight::domain::rejection::Rejection;
+use insight::event_store::read;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::environment;
+use crate::ledger::{self, Ledger, buy, deposit, if_match, request, sell};
+
+/// Positions are 1..head, versions follow them in every stream, every command's events are whole.
+pub async fn check_log(pool: &sqlx::PgPool) -> Position {
+    let slice = read::after(pool, Position(0), 1_000_000).await.unwrap();
+    let mut versions = std::collections::HashMap::new();
+    for (k, event) in (1..).zip(&slice.events) {
+        assert_eq!(event.position, Position(k), "a hole");
+        let version = versions.entry(event.stream_id.clone()).or_insert(Version(0));
+        assert_eq!(event.version, version.next(), "{} at {}", event.stream_id, event.position);
+        *version = event.version;
+        assert_eq!(event.shard, event.stream_id.shard());
+        event.event().unwrap();
+    }
+    assert_eq!(slice.head.0, slice.events.len() as i64);
+    slice.head
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_twenty_callers_with_the_same_expected_version_one_wins() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let commands = ledger.commands.clone();
+        let command = if_match(buy(portfolio, &asset, "1", "10"), 1);
+        callers.spawn(async move { commands.execute(command).await });
+    }
+    let mut won = 0;
+    for result in callers.join_all().await {
+        match result {
+            Ok(answer) => {
+                assert_eq!(answer.version, Version(2));
+                won += 1;
+            }
+            Err(Refusal::Rejected(Rejection::StaleVersion { current_version })) => {
+                assert_eq!(current_version, Version(2));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert_eq!(won, 1);
+    check_log(&database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_concurrent_sells_never_oversell_and_none_that_fits_is_refused() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    ledger.send(buy(portfolio, &asset, "30", "10")).await.unwrap();
+    let mut callers = JoinSet::new();
+    for _ in 0..50 {
+        let commands = ledger.commands.clone();
+        let command = request(sell(portfolio, &asset, "1", "11"));
+        callers.spawn(async move { commands.execute(command).await });
+    }
+    let results = callers.join_all().await;
+    let sold = results.iter().filter(|result| result.is_ok()).count();
+    assert_eq!(sold, 30);
+    for refused in results.into_iter().filter_map(Result::err) {
+        assert!(matches!(refused, Refusal::Rejected(Rejection::InsufficientHolding { .. })), "{refused}");
+    }
+    check_log(&database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_sent_by_twenty_callers_has_one_effect_and_equal_answers() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    let command = request(buy(portfolio, &asset, "1", "10"));
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let commands = ledger.commands.clone();
+        let command = command.clone();
+        callers.spawn(async move { commands.execute(command).await.unwrap() });
+    }
+    let answers = callers.join_all().await;
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+    assert_eq!(answers[0].version, Version(2));
+
+    let other_body = Request { request_hash: [7; 32].as_slice().into(), ..command };
+    assert!(matches!(ledger.commands.execute(other_body).await, Err(Refusal::KeyReused)));
+    check_log(&database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resend_gets_the_original_answer_even_when_the_state_has_moved_on() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    ledger.send(buy(portfolio, &asset, "5", "10")).await.unwrap();
+    let sale = request(sell(portfolio, &asset, "5", "12"));
+    let first = ledger.commands.execute(sale.clone()).await.unwrap();
+    // Judged anew it would be refused: nothing is left. So would its old expectation of the version.
+    let sale = Request { if_match: Some(Version(2)), ..sale };
+    assert_eq!(ledger.commands.execute(sale.clone()).await.unwrap(), first);
+    // Also from a process that has never seen it.
+    let other = Ledger::start(&database);
+    assert_eq!(other.commands.execute(sale).await.unwrap(), first);
+    check_log(&database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_symbol_and_an_email_have_one_owner() {
+    let database = environment::database().await;
+    let (one, two) = (Ledger::start(&database), Ledger::start(&database));
+    let mut callers = JoinSet::new();
+    for k in 0..10 {
+        let commands = if k % 2 == 0 { one.commands.clone() } else { two.commands.clone() };
+        callers.spawn(async move {
+            let listed = commands.execute(request(ledger::list(AssetId(Uuid::now_v7()), "SAME"))).await;
+            let mail = if k % 3 == 0 { "a@example.invalid" } else { "A@example.invalid" };
+            let registered =
+                commands.execute(request(ledger::register(InvestorId(Uuid::now_v7()), mail))).await;
+            (listed, registered)
+        });
+    }
+    let results = callers.join_all().await;
+    assert_eq!(results.iter().filter(|(listed, _)| listed.is_ok()).count(), 1);
+    assert_eq!(results.iter().filter(|(_, registered)| registered.is_ok()).count(), 1);
+    for (listed, registered) in results {
+        assert!(listed.is_ok() || matches!(listed, Err(Refusal::Rejected(Rejection::SymbolTaken { .. }))));
+        assert!(registered.is_ok() || matches!(registered, Err(Refusal::Rejected(Rejection::EmailTaken))));
+    }
+    check_log(&database.pool).await;
+}
+
+/// Two processes, 32 callers each, on one portfolio: whatever the order, a sale that the log allows is not refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_processes_on_one_portfolio_never_refuse_what_the_log_allows() {
+    let database = environment::database().await;
+    let processes = [Ledger::start(&database), Ledger::start(&database)];
+    let (portfolio, asset) = processes[0].portfolio(CashMode::Tracked).await;
+    processes[0].send(deposit(portfolio, "1000000")).await.unwrap();
+    let mut callers = JoinSet::new();
+    for k in 0..64 {
+        let commands = processes[k % 2].commands.clone();
+        let asset = asset.clone();
+        callers.spawn(async move {
+            let mut busy = 0;
+            for _ in 0..5 {
+                // Each caller sells only what it has bought: never an oversell, whatever the others do.
+                for command in [buy(portfolio, &asset, "2", "10"), sell(portfolio, &asset, "2", "10")] {
+                    let command =
+                        Request { deadline: Instant::now() + Duration::from_secs(20), ..request(command) };
+                    loop {
+                        match commands.execute(command.clone()).await {
+                            Ok(_) => break,
+                            Err(Refusal::Busy { .. }) => busy += 1,
+                            Err(other) => panic!("refused although the log allows it: {other}"),
+                        }
+                    }
+                }
+            }
+            busy
+        });
+    }
+    let busy: usize = callers.join_all().await.into_iter().sum();
+    println!("refusals by deadline: {busy}");
+    let head = check_log(&database.pool).await;
+    assert_eq!(head.0, 2 + 1 + 1 + 1 + 640);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_an_answer() {
+    let database = environment::database().await;
+    let ledger = Ledger::with(&database, Settings { queue_max: 9, ..Settings::default() });
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    let mut callers = JoinSet::new();
+    for _ in 0..500 {
+        let commands = ledger.commands.clone();
+        let command = request(buy(portfolio, &asset, "1", "10"));
+        callers.spawn(async move { commands.execute(command).await });
+    }
+    let results = callers.join_all().await;
+    let accepted = results.iter().filter(|result| result.is_ok()).count();
+    let busy = results.iter().filter(|result| matches!(result, Err(Refusal::Busy { .. }))).count();
+    assert_eq!(accepted + busy, 500);
+    assert!(busy > 0);
+    let head = check_log(&database.pool).await;
+    assert_eq!(head.0 as usize, 2 + 1 + 1 + accepted);
+}
+
+/// Connections die in the middle of everything; whoever was answered is in the log, once, and nobody twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_lose_and_double_nothing() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    let pool = database.pool.clone();
+    let killer = tokio::spawn(async move {
+        for _ in 0..20 {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            let kill = "select pg_terminate_backend(pid) from pg_stat_activity \
+                        where application_name = 'insight append' and datname = current_database()";
+            let _ = sqlx::query(kill).execute(&pool).await;
+        }
+    });
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let commands = ledger.commands.clone();
+        let asset = asset.clone();
+        callers.spawn(async move {
+            let mut ids = Vec::new();
+            for _ in 0..40 {
+                let command = request(buy(portfolio, &asset, "1", "10"));
+                loop {
+                    let again =
+                        Request { deadline: Instant::now() + Duration::from_secs(10), ..command.clone() };
+                    match commands.execute(again).await {
+                        Ok(answer) => break ids.push(answer.command_id),
+                        Err(Refusal::Busy { .. }) => {}
+                        Err(other) => panic!("{other}"),
+                    }
+                }
+            }
+            ids
+        });
+    }
+    let acknowledged: Vec<Uuid> = callers.join_all().await.into_iter().flatten().collect();
+    killer.await.unwrap();
+    check_log(&database.pool).await;
+    let slice = read::after(&database.pool, Position(0), 1_000_000).await.unwrap();
+    let bought: Vec<Uuid> = slice
+        .events
+        .iter()
+        .filter(|e| &*e.event_type == "AssetBought")
+        .map(|e| e.event_id.command_id)
+        .collect();
+    let once: HashSet<Uuid> = bought.iter().copied().collect();
+    assert_eq!(once.len(), bought.len(), "a command has two effects");
+    assert_eq!(once, acknowledged.into_iter().collect::<HashSet<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_exist_is_named() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    let unknown: insight::commands::AssetRef = "NOSUCH".parse().unwrap();
+    let refused = ledger.send(buy(portfolio, &unknown, "1", "1")).await;
+    let Err(Refusal::Rejected(Rejection::InvalidFields(fields))) = refused else { panic!("{refused:?}") };
+    assert_eq!(fields[0].field, "asset");
+    let nowhere = insight::domain::ids::PortfolioId(Uuid::now_v7());
+    let refused = ledger.send(buy(nowhere, &asset, "1", "1")).await;
+    assert!(
+        matches!(refused, Err(Refusal::Rejected(Rejection::NotFound { kind: "portfolio" }))),
+        "{refused:?}"
+    );
+    let orphan: Command = ledger::open(nowhere, InvestorId(Uuid::now_v7()), CashMode::Untracked);
+    let refused = ledger.send(orphan).await;
+    assert!(matches!(refused, Err(Refusal::Rejected(Rejection::InvalidFields(_)))), "{refused:?}");
+}
