@@ -17,5 +17,6 @@ mod projectors;
 mod projectors_history;
 mod random_history;
 mod reference;
+mod risk;
 mod servers;
 mod service;
