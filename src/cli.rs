@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::roles::{self, Role};
 
 /// Portfolio Insight: an event-sourced ledger for investment portfolios, with live valuations and risk
@@ -24,6 +24,8 @@ enum Verb {
     All,
     /// HTTP: commands in, answers out
     Api,
+    /// Copies the log to Kafka; one is active, others wait
+    Relay,
     /// Turns events into the rows of read models: directory, holdings, prices, valuations, activity
     Project {
         /// Names of read models
@@ -43,7 +45,7 @@ enum Verb {
         what: Topics,
     },
     /// Plays a believable history on real prices through the HTTP API, and shows what came of it
-    Demo(roles::demo::Options),
+    Demo(config::Demo),
     /// Asks the API at LISTEN_ADDRESS whether it is ready; the exit code tells
     Healthcheck,
     /// Writes the generated documents (openapi.json, kafka/messages) below a folder
@@ -63,6 +65,12 @@ enum Topics {
 }
 
 impl Cli {
+    /// Reads the command line and the environment; prints help or what is wrong and ends the process where that is
+    /// all there is to do.
+    pub fn read() -> Self {
+        Self::parse()
+    }
+
     /// Runs the verb until it is done or the process is asked to end.
     ///
     /// # Errors
@@ -72,6 +80,7 @@ impl Cli {
         match self.verb {
             Verb::All => roles::run(settings, roles::all).await,
             Verb::Api => roles::run(settings, |_| vec![Role::Api]).await,
+            Verb::Relay => roles::run(settings, |_| vec![Role::Relay]).await,
             Verb::Project { names } => {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }

@@ -162,5 +162,28 @@ pub enum LogFormat {
     Json,
 }
 
+/// Size and form of the demo.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// Investors, with two portfolios each
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub investors: usize,
+    /// Assets; those beyond the 20 real stocks are synthetic and say so
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_000))]
+    pub assets: usize,
+    /// What the history is a function of
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// End after the tables instead of serving on
+    #[arg(long)]
+    pub once: bool,
+    /// Print one JSON document instead of the tables
+    #[arg(long)]
+    pub json: bool,
+    /// Roles as separate processes on Kafka; needs DATABASE_URL and KAFKA_BROKERS
+    #[arg(long)]
+    pub kafka: bool,
+}
+
 /// How long a command may take before its caller is told to come back.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(5);

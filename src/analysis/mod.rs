@@ -1,6 +1,6 @@
 //! Market model from closes, a portfolio's figures from a model: for the risk role and for what-if questions.
 //!
-//! What is here is pure. Whoever loads closes from tables fills [`ModelInputs`] and calls [`MarketModel::build`]:
+//! But for [`load_inputs`] what is here is pure. That fills [`ModelInputs`] from the rows of `prices`, for [`MarketModel::build`]:
 //!
 //! | field | what to load |
 //! | --- | --- |
@@ -12,9 +12,11 @@
 //! Order does not matter. The hash covers every close given, so load the same span for the same cut, always.
 
 mod coverage;
+mod load;
 mod portfolio_figures;
 
 pub use coverage::Exposure;
+pub use load::load_inputs;
 pub use portfolio_figures::portfolio_figures;
 
 pub use crate::risk::{AssetCloses, ColumnId, Figures, MarketModel, ModelInputs, Pool, RateCloses, Settings};

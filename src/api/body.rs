@@ -30,8 +30,11 @@ pub struct Json<T> {
 impl<T> Json<T> {
     /// SHA-256 of what the client wishes: of the body without the fields `left_out`, whatever its spaces and the order of its
     /// fields, and of `If-Match`. Personal data is left out, since a hash of it would be personal data in the log.
-    pub fn hash(&self, if_match: Option<Version>, left_out: &[&str]) -> Sha256Hash {
-        let mut body: Value = serde_json::from_slice(&self.bytes).expect("was read before");
+    ///
+    /// # Errors
+    /// 400 or 422, for what only a field that is wrong anyway can hold: a thousand brackets, or a number beyond all floats.
+    pub fn hash(&self, if_match: Option<Version>, left_out: &[&str]) -> Result<Sha256Hash, Problem> {
+        let mut body: Value = parse(&self.bytes)?;
         if let Value::Object(fields) = &mut body {
             fields.retain(|name, _| !left_out.contains(&name.as_str()));
         }
@@ -40,7 +43,7 @@ impl<T> Json<T> {
         if let Some(Version(version)) = if_match {
             digest.update(format!("\nif-match {version}"));
         }
-        digest.finalize().into()
+        Ok(digest.finalize().into())
     }
 }
 

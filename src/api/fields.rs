@@ -42,6 +42,11 @@ pub trait FieldValue: Sized {
     /// What is wrong, to be read after the field's name.
     fn from_text(text: &str) -> Result<Self, String>;
 
+    /// Says what is expected.
+    fn refusal() -> String {
+        format!("must be {}", Self::EXPECTED)
+    }
+
     /// Reads `true` or `false`.
     fn from_flag(_: bool) -> Option<Self> {
         None
@@ -161,7 +166,7 @@ macro_rules! expected {
         impl FieldValue for $type {
             const EXPECTED: &'static str = $expected;
             fn from_text(text: &str) -> Result<Self, String> {
-                text.parse().map_err(|_| format!("must be {}", Self::EXPECTED))
+                text.parse().map_err(|_| Self::refusal())
             }
         }
     )*};
@@ -181,7 +186,7 @@ macro_rules! words {
             const WORDS: &'static [&'static str] = &[$first $(, $word)*];
             fn from_text(text: &str) -> Result<Self, String> {
                 let word = de::value::StrDeserializer::<de::value::Error>::new(text);
-                <$type>::deserialize(word).map_err(|_| format!("must be {}", Self::EXPECTED))
+                <$type>::deserialize(word).map_err(|_| Self::refusal())
             }
         }
     )*};
@@ -202,7 +207,7 @@ impl FieldValue for NaiveDate {
     fn from_text(text: &str) -> Result<Self, String> {
         // chrono would also read `2024-3-1` and years of five digits.
         let day = (text.len() == "2024-03-01".len()).then(|| text.parse().ok()).flatten();
-        day.ok_or_else(|| format!("must be {}", Self::EXPECTED))
+        day.ok_or_else(Self::refusal)
     }
 }
 

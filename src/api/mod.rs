@@ -20,6 +20,7 @@ pub mod operations;
 mod parameters;
 mod path;
 pub mod problem;
+mod query;
 mod schema;
 pub mod server;
 #[cfg(test)]
@@ -41,12 +42,15 @@ use utoipa_axum::routes;
 
 use self::operations::Check;
 use self::problem::Problem;
+use crate::clock::Clock;
 use crate::commands::Commands;
 
 /// What the handlers stand on.
 pub struct Parts {
     /// The write side.
     pub commands: Commands,
+    /// Tells whether an instant lies ahead.
+    pub clock: Clock,
     /// What must work for this process to be ready, by name.
     pub checks: Vec<(&'static str, Check)>,
     /// Writes the metrics in Prometheus' text format.
@@ -56,6 +60,7 @@ pub struct Parts {
 /// The state of the handlers.
 struct Api {
     commands: Commands,
+    clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
     actor: Arc<str>,
@@ -66,8 +71,8 @@ struct Api {
 pub fn router(parts: Parts) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = pretty(&document).into();
-    let Parts { commands, checks, render_metrics } = parts;
-    let api = Api { commands, checks, render_metrics, actor: headers::ACTOR.into(), document };
+    let Parts { commands, clock, checks, render_metrics } = parts;
+    let api = Api { commands, clock, checks, render_metrics, actor: headers::ACTOR.into(), document };
     router
         .merge(operations::docs())
         .fallback(unknown_route)

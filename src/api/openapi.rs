@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
-use utoipa::openapi::{ComponentsBuilder, Content, OpenApi as Built, Ref, RefOr, Response, ResponseBuilder};
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, OpenApi as Built, Ref, RefOr, Response, ResponseBuilder,
+};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
-use super::problem::{self, KINDS};
+use super::problem::{self, KINDS, Kind};
 
 /// The document without its paths.
 #[derive(OpenApi)]
@@ -40,21 +43,38 @@ struct Problems;
 impl Modify for Problems {
     fn modify(&self, document: &mut Built) {
         let mut components = ComponentsBuilder::from(document.components.take().unwrap_or_default());
-        let mut kinds: BTreeMap<StatusCode, Vec<String>> = BTreeMap::new();
+        let mut kinds: BTreeMap<StatusCode, Vec<&Kind>> = BTreeMap::new();
         for kind in KINDS {
-            let line = format!("- `/problems/{}`: {}", kind.slug, kind.meaning);
-            kinds.entry(kind.status).or_default().push(line);
+            kinds.entry(kind.status).or_default().push(kind);
         }
-        for (status, lines) in kinds {
-            let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        for (status, kinds) in kinds {
+            let meanings = kinds.iter().map(|kind| format!("- `/problems/{}`: {}", kind.slug, kind.meaning));
+            let content = ContentBuilder::new()
+                .schema(Some(Ref::from_schema_name("Problem")))
+                .example(Some(example(kinds[0])))
+                .build();
             let response = ResponseBuilder::new()
-                .description(lines.join("\n"))
+                .description(meanings.collect::<Vec<_>>().join("\n"))
                 .content("application/problem+json", content)
                 .build();
             components = components.response(component(status), response);
         }
         document.components = Some(components.build());
     }
+}
+
+fn example(kind: &Kind) -> Value {
+    let mut document = json!({
+        "type": format!("/problems/{}", kind.slug),
+        "title": kind.title,
+        "status": kind.status.as_u16(),
+        "detail": kind.title,
+    });
+    if kind == problem::INVALID_FIELDS {
+        document["detail"] = json!("quantity must be greater than 0");
+        document["errors"] = json!([{"field": "quantity", "reason": "must be greater than 0"}]);
+    }
+    document
 }
 
 fn component(status: StatusCode) -> String {

@@ -8,10 +8,10 @@ use utoipa::IntoParams;
 #[allow(dead_code, reason = "only its description is used")]
 pub(super) struct ChangeHeaders {
     /// Names the wish, 1 to 255 visible characters: sent again, it has one effect and the same answer. Never expires.
-    #[param(rename = "Idempotency-Key", required = false, example = "order-2024-03-01-17")]
+    #[param(rename = "Idempotency-Key", required = false)]
     idempotency_key: String,
-    /// The version that must be current, in quotes; otherwise 412.
-    #[param(rename = "If-Match", required = false, example = "\"7\"")]
+    /// The version that must be current, in quotes, such as `"7"`; otherwise 412.
+    #[param(rename = "If-Match", required = false)]
     if_match: String,
     /// Joins this request with what it causes, in logs and events. Made up if absent; returned.
     #[param(rename = "X-Correlation-Id", required = false)]
@@ -24,7 +24,7 @@ pub(super) struct ChangeHeaders {
 #[allow(dead_code, reason = "only its description is used")]
 pub(super) struct CreateHeaders {
     /// Names the wish, 1 to 255 visible characters: sent again, it has one effect and the same answer. Never expires.
-    #[param(rename = "Idempotency-Key", required = false, example = "order-2024-03-01-17")]
+    #[param(rename = "Idempotency-Key", required = false)]
     idempotency_key: String,
     /// Joins this request with what it causes, in logs and events. Made up if absent; returned.
     #[param(rename = "X-Correlation-Id", required = false)]

@@ -250,7 +250,7 @@ fn parse_line(text: &str) -> Result<ParsedLine, Vec<FieldError>> {
     let body: Result<LineBody<'_>, _> = serde_path_to_error::deserialize(&mut json);
     let body = body.map_err(|error| {
         let path = error.path().to_string();
-        let field = if path == "." { String::new() } else { path };
+        let field = if path == "." || path == "?" { String::new() } else { path };
         vec![FieldError { field, reason: error.into_inner().to_string() }]
     })?;
     if let Err(error) = json.end() {

@@ -125,48 +125,33 @@ fn risk(portfolio: &PortfolioReport) -> String {
     if methods.is_empty() {
         return format!("  no risk yet: {risk}\n");
     }
-    let mut columns = vec![(format!("risk of one day, {}", text(&risk["base_currency"])), Side::Left)];
-    for method in methods {
-        columns.push((method_name(method), Side::Right));
-        columns.push(("95 % interval".into(), Side::Left));
-    }
-    let columns: Vec<(&str, Side)> = columns.iter().map(|(head, side)| (head.as_str(), *side)).collect();
-    let mut table = Table::new(&columns);
-    for (name, field) in [
-        ("value at risk 95 %", "var_95"),
-        ("value at risk 99 %", "var_99"),
-        ("expected shortfall 97.5 %", "es_975"),
-    ] {
-        let figures = methods.iter().flat_map(|method| {
-            let figure = &method[field];
-            [money(&figure["value"]), format!("{} … {}", money(&figure["low"]), money(&figure["high"]))]
-        });
-        table.row([name.to_owned()].into_iter().chain(figures));
-    }
-    let mut shown = table.to_string();
     let count = |value: &Value| value.as_u64().map_or(ABSENT.into(), |n| number(n.into(), 0));
-    let scenarios: Vec<String> = methods.iter().map(|method| count(&method["scenarios"])).collect();
-    let _ = writeln!(
-        shown,
-        "  volatility {} a year, Sharpe ratio {} (risk-free {}); today's holdings over the last {} trading days",
-        percent(risk["volatility_annualized"].as_f64().and_then(exact)),
-        risk["sharpe"].as_f64().and_then(exact).map_or(ABSENT.into(), |ratio| number(ratio, 2)),
-        percent(risk["risk_free"].as_f64().and_then(exact)),
+    let mut table = Table::new(&[
+        ("what a day may lose", Side::Left),
+        ("scenarios", Side::Right),
+        ("VaR 95 %", Side::Right),
+        ("VaR 99 %", Side::Right),
+        ("ES 97.5 %", Side::Right),
+    ]);
+    for method in methods {
+        let figures = ["var_95", "var_99", "es_975"].map(|field| with_interval(&method[field]));
+        table.row([method_name(method), count(&method["scenarios"])].into_iter().chain(figures));
+    }
+    let seed = methods.iter().find_map(|method| method["seed"].as_u64());
+    let statistic = |field: &str| risk[field].as_f64().and_then(exact);
+    let not_yet = if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" };
+    format!(
+        "{table}  in {}, with 95 % intervals; of today's holdings over {} trading days, up to market position {}; seed {}\n  \
+         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings{not_yet}\n",
+        text(&risk["base_currency"]),
         count(&methods[0]["window"]),
-    );
-    let seed = methods
-        .iter()
-        .find_map(|method| method["seed"].as_u64())
-        .map_or(ABSENT.into(), |seed| seed.to_string());
-    let _ = writeln!(
-        shown,
-        "  {} scenarios; seed {seed}; market up to position {}; covers {} of the holdings{}",
-        scenarios.join(" / "),
         count(&risk["cut"]),
-        percent(risk["coverage"].as_f64().and_then(exact)),
-        if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" },
-    );
-    shown
+        seed.map_or(ABSENT.into(), |seed| seed.to_string()),
+        percent(statistic("volatility_annualized")),
+        statistic("sharpe").map_or(ABSENT.into(), |ratio| number(ratio, 2)),
+        percent(statistic("risk_free")),
+        percent(statistic("coverage")),
+    )
 }
 
 fn method_name(method: &Value) -> String {
@@ -235,6 +220,11 @@ fn gain(value: &Value) -> String {
     decimal(value).map_or(ABSENT.into(), |value| signed(value, CENTS))
 }
 
+/// A figure and its interval: `2,400 (2,160 … 2,655)`.
+fn with_interval(figure: &Value) -> String {
+    format!("{} ({} … {})", money(&figure["value"]), money(&figure["low"]), money(&figure["high"]))
+}
+
 /// A figure of risk, in whole units.
 fn money(value: &Value) -> String {
     value.as_f64().and_then(exact).map_or(ABSENT.into(), |value| number(value, 0))
@@ -242,4 +232,77 @@ fn money(value: &Value) -> String {
 
 fn percent(share: Option<Decimal>) -> String {
     share.map_or(ABSENT.into(), |share| format!("{} %", number(share * Decimal::ONE_HUNDRED, 1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::report::{Prices, Step};
+    use crate::demo::styles::style;
+    use serde_json::json;
+    use std::time::Duration;
+
+    fn report() -> Report {
+        let method = |name: &str, scale: f64| {
+            let figure = |value: f64| json!({ "value": value * scale, "low": value * scale * 0.9, "high": null, "k": 3 });
+            json!({
+                "method": name, "window": 1000, "scenarios": 750,
+                "var_95": figure(2_400.0), "var_99": figure(4_100.5), "es_975": figure(4_400.0),
+            })
+        };
+        let mut monte_carlo = method("monte_carlo", 0.95);
+        monte_carlo["seed"] = 0.into();
+        monte_carlo["degrees_of_freedom"] = 5.0.into();
+        let portfolio = PortfolioReport {
+            portfolio_id: "019c2d3a-5b7e-7cc1-a0d4-5f3b6c1e2a90".into(),
+            name: "Retirement savings".into(),
+            investor: "Demo Investor 1".into(),
+            settings: style(0).settings,
+            facts: 1_204,
+            holdings: json!({
+                "holdings": [
+                    { "symbol": "KO", "quantity": "310", "average_cost": "40.25", "realized_gain": "-12.5", "lots": [{}] },
+                    { "symbol": "AAPL", "quantity": "1204", "average_cost": "8.4125", "realized_gain": "1523.75", "lots": [{}, {}] },
+                    { "symbol": "GE", "quantity": "0", "average_cost": null, "realized_gain": "88", "lots": [] },
+                ],
+                "cash": [{ "currency": "USD", "balance": "512.3" }],
+            }),
+            valuation: json!({
+                "holdings": [
+                    { "symbol": "KO", "price": "62.609", "market_value": "19408.79", "unrealized_gain": "6931.29", "weight": "0.1137" },
+                    { "symbol": "AAPL", "price": "125.674", "market_value": "151311.496", "unrealized_gain": "141182.85", "weight": "0.8863" },
+                ],
+                "totals": { "market_value_base": "170720.286", "unrealized_gain_base": "148114.14", "total_value_base": "171232.586" },
+                "unpriced": [],
+            }),
+            risk: json!({
+                "base_currency": "USD", "methods": [method("filtered_historical", 1.0), method("historical", 1.1), monte_carlo],
+                "volatility_annualized": 0.2712, "sharpe": 0.913, "risk_free": 0.0, "coverage": 1.0, "cut": 166_223,
+            }),
+            risk_is_current: true,
+        };
+        Report {
+            base_url: "http://127.0.0.1:8080".into(),
+            run: "first".into(),
+            seed: 1,
+            seconds: 9.5,
+            steps: vec![Step::new("closes", 166_200, Duration::from_millis(2_500))],
+            portfolios: vec![portfolio],
+            prices: Prices::SHIPPED,
+        }
+    }
+
+    #[test]
+    fn a_report_is_a_pleasure_to_read() {
+        insta::assert_snapshot!(render(&report()));
+    }
+
+    #[test]
+    fn what_is_missing_shows_as_missing() {
+        let mut report = report();
+        report.portfolios[0].valuation = Value::Null;
+        report.portfolios[0].risk = Value::Null;
+        let text = render(&report);
+        assert!(text.contains("no risk yet") && text.contains(ABSENT), "{text}");
+    }
 }

@@ -5,7 +5,6 @@
 
 mod codec;
 mod envelope;
-#[cfg(test)]
 mod golden;
 mod schemas;
 

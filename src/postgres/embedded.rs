@@ -13,8 +13,8 @@
 //! | `pg_ctl start` | stops that one, or waits until its shared memory is gone |
 //! | create the database | creates it if it is missing |
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::thread;
@@ -40,6 +40,10 @@ const STOP_SECONDS: &str = "60";
 
 /// From this size on, the log of the last run is set aside at the next start.
 const LOG_BYTES_MAX: u64 = 8 << 20;
+
+/// The file of our settings. `initdb` writes `postgresql.conf` with what it found to work on this machine (the kind of shared
+/// memory, above all), so that stays, and includes ours at its end.
+const SETTINGS_FILE: &str = "insight.conf";
 
 /// Written at every start, so that a newer program brings its own settings.
 const SETTINGS: &str = "\
@@ -219,6 +223,13 @@ impl Server {
         if !output.status.success() {
             return Err(Error::Init { folder: self.folder.root().to_owned(), message: last_line(&output) });
         }
+        let own = new.join("postgresql.conf");
+        let include = format!("\ninclude = '{SETTINGS_FILE}'\n");
+        OpenOptions::new()
+            .append(true)
+            .open(&own)
+            .and_then(|mut file| file.write_all(include.as_bytes()))
+            .map_err(at(&own))?;
         fs::rename(&new, &data).map_err(at(&data))
     }
 
@@ -227,7 +238,7 @@ impl Server {
         let socket = self.folder.socket().display().to_string().replace('\'', "''");
         let settings =
             format!("{SETTINGS}unix_socket_directories = '{socket}'\ninclude_if_exists = 'local.conf'\n");
-        for (name, text) in [("postgresql.conf", settings.as_str()), ("pg_hba.conf", ACCESS)] {
+        for (name, text) in [(SETTINGS_FILE, settings.as_str()), ("pg_hba.conf", ACCESS)] {
             let path = data.join(name);
             fs::write(&path, text).map_err(at(&path))?;
         }

@@ -39,8 +39,12 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     process.shutdown.spawn("append", appending);
 
     let metrics = process.metrics.clone();
-    let parts =
-        Parts { commands, checks: checks(process), render_metrics: Box::new(move || metrics.render()) };
+    let parts = Parts {
+        commands,
+        clock: process.clock.clone(),
+        checks: checks(process),
+        render_metrics: Box::new(move || metrics.render()),
+    };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
     process.shutdown.spawn("api", api::server::serve(listener, api::router(parts), token));
     Ok(())

@@ -15,33 +15,10 @@ use tokio::process::{Child, Command};
 
 use super::process::{self, Process, log_format, need_kafka};
 use super::{all, healthcheck};
-use crate::config::Settings;
+use crate::config::{Demo, Settings};
 use crate::demo::{self, Progress};
 use crate::kafka;
 use crate::shutdown::Shutdown;
-
-/// Size and form of the demo.
-#[derive(Debug, Clone, clap::Args)]
-pub struct Options {
-    /// Investors, with two portfolios each
-    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
-    investors: usize,
-    /// Assets; those beyond the 20 real stocks are synthetic and say so
-    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_000))]
-    assets: usize,
-    /// What the history is a function of
-    #[arg(long, default_value_t = 1, value_name = "N")]
-    seed: u64,
-    /// End after the tables instead of serving on
-    #[arg(long)]
-    once: bool,
-    /// Print one JSON document instead of the tables
-    #[arg(long)]
-    json: bool,
-    /// Roles as separate processes on Kafka; needs DATABASE_URL and KAFKA_BROKERS
-    #[arg(long)]
-    kafka: bool,
-}
 
 /// How long the system may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -62,7 +39,7 @@ const PROCESSES: [&[&str]; 9] = [
 ///
 /// # Errors
 /// What kept the system from starting, or a request that was refused.
-pub async fn run(mut settings: Settings, options: Options) -> anyhow::Result<ExitCode> {
+pub async fn run(mut settings: Settings, options: Demo) -> anyhow::Result<ExitCode> {
     // What a person came to see are the tables.
     crate::telemetry::init_logs(log_format(&settings), "error")?;
     settings.http.listen_address = free_address(settings.http.listen_address).await?;
@@ -75,11 +52,7 @@ pub async fn run(mut settings: Settings, options: Options) -> anyhow::Result<Exi
     }
 }
 
-async fn embedded(
-    mut settings: Settings,
-    options: &Options,
-    shutdown: &Shutdown,
-) -> anyhow::Result<ExitCode> {
+async fn embedded(mut settings: Settings, options: &Demo, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let temporary = settings.storage.database_url.is_none() && settings.storage.data_dir.is_none();
     if temporary {
         settings.storage.data_dir = Some(temporary_folder());
@@ -104,7 +77,7 @@ async fn embedded(
     played
 }
 
-async fn distributed(settings: Settings, options: &Options, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+async fn distributed(settings: Settings, options: &Demo, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     let kafka = need_kafka(&settings)?;
     if settings.storage.database_url.is_none() {
         bail!("DATABASE_URL is not set: processes share one PostgreSQL");
@@ -127,7 +100,7 @@ async fn distributed(settings: Settings, options: &Options, shutdown: &Shutdown)
 }
 
 /// Waits for the API, plays, prints; then serves on until asked to end.
-async fn play(settings: &Settings, options: &Options, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
+async fn play(settings: &Settings, options: &Demo, shutdown: &Shutdown) -> anyhow::Result<ExitCode> {
     wait_until_ready(settings, shutdown).await?;
     let base_url = format!("http://{}", settings.http.listen_address);
     let wanted = demo::Options {

@@ -7,13 +7,17 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::api;
+use crate::events::{self, Event};
 
-/// Writes `openapi.json` and `kafka/messages/*.schema.json` below `folder`.
+/// Writes `src/api/openapi.json` and `kafka/messages/*.schema.json` below `folder`.
 ///
 /// # Errors
 /// A file that cannot be written.
 pub fn run(folder: &Path) -> anyhow::Result<ExitCode> {
-    write(&folder.join("openapi.json"), &api::openapi_json())?;
+    write(&folder.join("src/api/openapi.json"), &api::openapi_json())?;
+    for (kind, (_, schema)) in Event::KINDS.iter().zip(events::schemas()) {
+        write(&folder.join("kafka/messages").join(kind.schema_file()), &schema)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -10,6 +10,7 @@ pub mod healthcheck;
 mod process;
 mod project;
 pub mod rebuild;
+mod relay;
 pub mod topics;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use super::{Role, api, project};
+use super::{Role, api, project, relay};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
@@ -41,7 +41,7 @@ impl Process {
         for role in roles {
             match role {
                 Role::Api => api::spawn(self).await?,
-                Role::Relay => {}
+                Role::Relay => relay::spawn(self)?,
                 Role::Project(name) => project::spawn(self, name)?,
             }
         }

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use insight::domain::ids::{Epoch, Position, Shard};
-use insight::event_store::{Place, read};
+use insight::domain::ids::{Position, Shard};
+use insight::event_store::read;
 use insight::events::Envelope;
 use insight::kafka::KafkaSettings;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -65,11 +65,6 @@ pub async fn begin_epoch(pool: &PgPool, epoch: i32) {
 /// Every event of a shard.
 pub async fn of_shard(pool: &PgPool, shard: Shard) -> Vec<Envelope> {
     read::shard_after(pool, shard, Position(0), i64::MAX).await.unwrap().events
-}
-
-/// The beginning, for every shard.
-pub fn origins(shards: &[Shard]) -> Vec<(Shard, Place)> {
-    shards.iter().map(|shard| (*shard, Place::origin(Epoch(1)))).collect()
 }
 
 /// Asks until the answer is yes.

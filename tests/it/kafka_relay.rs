@@ -148,6 +148,23 @@ async fn a_topic_made_anew_is_filled_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_topic_deleted_under_a_running_relay_is_made_and_filled_anew() {
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    let (database, bus) = (database().await, bus());
+    append(&database.pool, &[0, 1, 32], 300).await;
+    let relay = Relay::start(&bus, &database.pool);
+    until("the first topics", PATIENCE, || holds(&bus, 300)).await;
+    let admin: AdminClient<_> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &*bus.brokers).create().unwrap();
+    let name = bus.topic_of(Shard(0)).unwrap();
+    admin.delete_topics(&[&name], &AdminOptions::new()).await.unwrap();
+    append(&database.pool, &[0, 1, 32], 300).await;
+    until("all topics", PATIENCE, || holds(&bus, 600)).await;
+    relay.stop().await;
+    assert_complete(&bus, &database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_restored_log_halts_the_relay_until_the_next_epoch() {
     let (database, bus) = (database().await, bus());
     let pool = &database.pool;

@@ -2,13 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
+mod api;
 mod appending;
+mod bad_input;
 mod commands;
 mod embedded;
 mod environment;
-mod ledger;
+mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
+mod ledger;
+mod projectors;
+mod projectors_history;
 mod random_history;
+mod read_models;
 mod reference;
+mod reference_rows;
 mod servers;
+mod service;

@@ -1,13 +1,12 @@
 //! From the log to rows: what each read model says of a small history, and that nothing disturbs it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use insight::domain::asset::AssetClass;
 use insight::domain::ids::Position;
 use insight::domain::portfolio::event::{AccountingChanged, CashMode, CostBasis};
 use insight::events::NewEvent;
-use insight::feed::{Source, StoreTail};
+use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
@@ -31,7 +30,7 @@ const VALUATIONS: &[&str] =
     &["valuations.valued_portfolios", "valuations.valued_holdings", "valuations.valued_cash"];
 
 fn source(pool: &PgPool) -> Source {
-    Source::Store(Arc::new(StoreTail { pool: pool.clone() }))
+    Source::Store(StoreTail::start(pool.clone(), WindowLimits::default()))
 }
 
 /// A projector that runs until it is dropped, which kills it wherever it stands.

@@ -80,12 +80,14 @@ async fn buys(
     })
     .await?;
     let cpu = program.cpu(database).since(before);
+    let last: Option<(String, String)> = last.lock().expect("all callers have ended").take();
+    let head = last.as_ref().and_then(|(_, place)| place.rsplit(':').next()?.parse::<i64>().ok());
     let measured = Measured::default()
         .load(&load)
         .cpu(cpu, load.count())
         .condition("callers", CALLERS)
         .condition("portfolios", PORTFOLIOS)
-        .condition("body bytes", world.buy(0).len());
-    let last = last.lock().expect("all callers have ended").take();
+        .condition("body bytes", world.buy(0).len())
+        .condition("events in the log", head);
     Ok((measured, last))
 }

@@ -28,15 +28,16 @@ struct PricesAnswer {
 
 /// All lines of a body are of one asset.
 pub async fn thousand_an_event(settings: Settings) -> anyhow::Result<Measured> {
-    prices(CALLERS, |caller, _| caller, settings).await
+    prices(1_000, CALLERS, |caller, _| caller, settings).await
 }
 
 /// Neighbouring lines are of different assets.
 pub async fn one_an_event(settings: Settings) -> anyhow::Result<Measured> {
-    prices(MANY_ASSETS, |_, line| line % MANY_ASSETS, settings).await
+    prices(1, MANY_ASSETS, |_, line| line % MANY_ASSETS, settings).await
 }
 
 async fn prices(
+    an_event: usize,
     assets: usize,
     asset_of: fn(usize, usize) -> usize,
     settings: Settings,
@@ -77,6 +78,7 @@ async fn prices(
         .condition("lines a body", LINES)
         .condition("body bytes", body(0, |line| asset_of(0, line)).len())
         .condition("assets", assets)
+        .condition("prices an event", an_event)
         .condition("roles", "api");
     program.stop().await?;
     database.stop().await?;

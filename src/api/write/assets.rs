@@ -126,7 +126,7 @@ pub(crate) async fn list(
     body: Json<ListBody>,
 ) -> Result<Response, Problem> {
     let headers = headers.without_version()?;
-    let hash = body.hash(None, &[]);
+    let hash = body.hash(None, &[])?;
     let command = body.value.command(AssetId(Uuid::now_v7()))?;
     let wish = Wish { command: Command::ListAsset(command), headers, hash, occurred_at: None };
     api.create("/v1/assets", wish).await
@@ -146,7 +146,7 @@ pub(crate) async fn rank_sources(
     headers: CommandHeaders,
     body: Json<SourcesBody>,
 ) -> Result<Response, Problem> {
-    let hash = body.hash(headers.if_match, &[]);
+    let hash = body.hash(headers.if_match, &[])?;
     let command = Command::RankSources { asset, command: body.value.command()? };
     api.change(Wish { command, headers, hash, occurred_at: None }).await
 }

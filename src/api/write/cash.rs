@@ -95,7 +95,7 @@ async fn move_cash(
     body: Json<Body>,
     direction: fn(CashCommand) -> PortfolioCommand,
 ) -> Result<Response, Problem> {
-    let hash = body.hash(headers.if_match, &[]);
+    let hash = body.hash(headers.if_match, &[])?;
     let command = direction(body.value.command()?);
     let command = Command::Portfolio { portfolio_id, asset: None, command };
     api.change(Wish { command, headers, hash, occurred_at: None }).await

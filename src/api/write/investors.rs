@@ -73,7 +73,7 @@ pub(crate) async fn register(
     body: Json<Body>,
 ) -> Result<Response, Problem> {
     let headers = headers.without_version()?;
-    let hash = body.hash(None, &PERSONAL);
+    let hash = body.hash(None, &PERSONAL)?;
     let command = body.value.command(InvestorId(Uuid::now_v7()))?;
     let wish = Wish { command: Command::RegisterInvestor(command), headers, hash, occurred_at: None };
     api.create("/v1/investors", wish).await

@@ -128,7 +128,7 @@ pub(crate) async fn open(
     body: Json<OpenBody>,
 ) -> Result<Response, Problem> {
     let headers = headers.without_version()?;
-    let hash = body.hash(None, &[]);
+    let hash = body.hash(None, &[])?;
     let portfolio_id = PortfolioId(Uuid::now_v7());
     let command = PortfolioCommand::Open(body.value.command(portfolio_id)?);
     let command = Command::Portfolio { portfolio_id, asset: None, command };
@@ -148,7 +148,7 @@ pub(crate) async fn change_settings(
     headers: CommandHeaders,
     body: Json<SettingsBody>,
 ) -> Result<Response, Problem> {
-    let hash = body.hash(headers.if_match, &[]);
+    let hash = body.hash(headers.if_match, &[])?;
     let command = PortfolioCommand::ChangeAccounting(body.value.command()?);
     let command = Command::Portfolio { portfolio_id, asset: None, command };
     api.change(Wish { command, headers, hash, occurred_at: None }).await

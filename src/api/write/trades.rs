@@ -20,6 +20,7 @@ use crate::api::problem::Problem;
 use crate::api::schema::{self, Decimal};
 use crate::commands::{AssetRef, Command};
 use crate::domain::currency::Currency;
+use crate::domain::dates;
 use crate::domain::fields::Fields;
 use crate::domain::ids::{AssetId, PortfolioId};
 use crate::domain::money::{Amount, Price, Quantity, Rate};
@@ -77,7 +78,7 @@ struct Told {
 }
 
 impl Body {
-    fn told(self) -> Result<Told, Rejection> {
+    fn told(self, now: DateTime<Utc>) -> Result<Told, Rejection> {
         let mut fields = Fields::new();
         let asset = self.asset.required("asset", &mut fields);
         let quantity = self.quantity.required("quantity", &mut fields);
@@ -89,6 +90,9 @@ impl Body {
         let settle = self.settle.optional("settle", &mut fields).unwrap_or_default();
         let trade_date = self.trade_date.optional("trade_date", &mut fields);
         let occurred_at = self.occurred_at.optional("occurred_at", &mut fields);
+        if let Some(at) = occurred_at {
+            fields.take("occurred_at", dates::check_instant(at, now));
+        }
         let note = self.note.optional("note", &mut fields);
         let (Some(asset), Some(quantity), Some(price)) = (asset, quantity, price) else {
             return Err(fields.rejection());
@@ -142,8 +146,8 @@ async fn trade(
     body: Json<Body>,
     side: fn(TradeCommand) -> PortfolioCommand,
 ) -> Result<Response, Problem> {
-    let hash = body.hash(headers.if_match, &[]);
-    let Told { asset, command, occurred_at } = body.value.told()?;
+    let hash = body.hash(headers.if_match, &[])?;
+    let Told { asset, command, occurred_at } = body.value.told(api.clock.now())?;
     let command = Command::Portfolio { portfolio_id, asset: Some(asset), command: side(command) };
     api.change(Wish { command, headers, hash, occurred_at }).await
 }

@@ -1,0 +1,110 @@
+//! Query parameters: read as strictly as bodies. An unknown or repeated parameter is a mistake that would otherwise go unseen.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+use serde::de::value::{Error, MapDeserializer};
+
+use super::fields::{Field, FieldValue};
+use super::problem::{self, Problem};
+use crate::domain::fields::Fields;
+use crate::domain::ids::{Epoch, Position};
+
+/// Rows of a page when nothing is said.
+pub const LIMIT_DEFAULT: u32 = 50;
+/// Most rows of a page.
+pub const LIMIT_MAX: u32 = 500;
+/// How long a read waits for `min_position` when nothing is said.
+const WAIT_DEFAULT: Duration = Duration::from_millis(2_000);
+/// The longest wait.
+const WAIT_MAX_MS: u64 = 10_000;
+
+/// The parameters of a request.
+pub struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        type Pairs = axum::extract::Query<Vec<(String, String)>>;
+        let Ok(axum::extract::Query(pairs)) = Pairs::try_from_uri(&parts.uri) else {
+            return Err(Problem::field(problem::INVALID_FIELDS, "query", "cannot be read"));
+        };
+        let pairs = MapDeserializer::<_, Error>::new(pairs.into_iter());
+        T::deserialize(pairs).map(Self).map_err(|error| unreadable(&error.to_string()))
+    }
+}
+
+/// serde names unknown and repeated parameters in its message, between backticks.
+fn unreadable(error: &str) -> Problem {
+    let name = error.split('`').nth(1).unwrap_or("query");
+    let reason = if error.starts_with("duplicate") { "is there twice" } else { "is unknown" };
+    Problem::field(problem::INVALID_FIELDS, name, reason)
+}
+
+/// Rows of a page: 1 to 500.
+pub struct Limit(pub u32);
+
+impl FieldValue for Limit {
+    const EXPECTED: &'static str = "a whole number from 1 to 500";
+    fn from_text(text: &str) -> Result<Self, String> {
+        whole_number(text).filter(|limit| (1..=LIMIT_MAX).contains(limit)).map(Self).ok_or_else(Self::refusal)
+    }
+}
+
+/// Milliseconds to wait: 0 to 10,000.
+pub struct WaitMs(u64);
+
+impl FieldValue for WaitMs {
+    const EXPECTED: &'static str = "a whole number from 0 to 10000";
+    fn from_text(text: &str) -> Result<Self, String> {
+        whole_number(text).filter(|wait| *wait <= WAIT_MAX_MS).map(Self).ok_or_else(Self::refusal)
+    }
+}
+
+/// A place in the log, `epoch:position`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The history.
+    pub epoch: Epoch,
+    /// The position in it.
+    pub position: Position,
+}
+
+impl FieldValue for Place {
+    const EXPECTED: &'static str = "a place such as \"1:901\"";
+    fn from_text(text: &str) -> Result<Self, String> {
+        let place = text.split_once(':').and_then(|(epoch, position)| {
+            Some(Self { epoch: Epoch(whole_number(epoch)?), position: Position(whole_number(position)?) })
+        });
+        place.ok_or_else(Self::refusal)
+    }
+}
+
+/// Digits only: no sign, no spaces.
+fn whole_number<T: FromStr>(text: &str) -> Option<T> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// What a read must have seen, and how long it may wait for it.
+#[derive(Debug, Clone, Copy)]
+pub struct Freshness {
+    /// Nothing, or a place.
+    pub min_position: Option<Place>,
+    /// At most this long.
+    pub max_wait: Duration,
+}
+
+impl Freshness {
+    /// From its two parameters.
+    pub fn read(min_position: Field<Place>, max_wait_ms: Field<WaitMs>, fields: &mut Fields) -> Self {
+        let max_wait = max_wait_ms.optional("max_wait_ms", fields);
+        Self {
+            min_position: min_position.optional("min_position", fields),
+            max_wait: max_wait.map_or(WAIT_DEFAULT, |WaitMs(wait)| Duration::from_millis(wait)),
+        }
+    }
+}
