@@ -1,15 +1,17 @@
 //! What rows act upon: assets, one investor, portfolios. Made over HTTP, once a row.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::http::Connection;
+use crate::http::{Answer, Connection};
 
 /// Assets that every world has.
 pub const ASSETS: usize = 20;
 const OPENED_AT_ONCE: usize = 32;
+const VISIBLE_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a command is answered with, as far as rows need it.
 #[derive(Deserialize)]
@@ -18,6 +20,25 @@ pub struct Accepted {
     pub id: String,
     /// What `min_position` takes.
     pub place: String,
+}
+
+/// The holdings of a portfolio, once they show what was done at this place.
+pub async fn holdings_at(
+    connection: &mut Connection,
+    portfolio: &str,
+    place: &str,
+) -> anyhow::Result<Answer> {
+    let path = format!("/v1/portfolios/{portfolio}/holdings?min_position={place}&max_wait_ms=10000");
+    let since = Instant::now();
+    loop {
+        let answer = connection.get(&path).await?;
+        match answer.status {
+            200 => return Ok(answer),
+            // Not yet, and the server waits no longer in one go.
+            504 if since.elapsed() < VISIBLE_WITHIN => {}
+            _ => drop(answer.json::<Value>()?),
+        }
+    }
 }
 
 /// Ids of what there is.

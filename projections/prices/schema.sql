@@ -10,6 +10,11 @@ create table quotes (
     -- The ranked sources, the most believed first, and how each series is adjusted.
     ranked_sources text[] not null,
     ranked_adjustments text[] not null,
+    -- The live price that follows from the sources; none where there is none.
+    price numeric(28, 10),
+    priced_at timestamptz,
+    price_source text,
+    price_kind text,
     -- Of the last event that changed the live price.
     position bigint not null
 ) with (fillfactor = 70);

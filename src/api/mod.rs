@@ -12,6 +12,7 @@
 
 mod answer;
 mod body;
+mod conditional;
 mod fields;
 mod headers;
 pub mod observe;

@@ -213,6 +213,12 @@ impl Problem {
         Self { retry_after_seconds: Some(retry_after_seconds), ..Self::new(BUSY, reason) }
     }
 
+    /// What happened here.
+    #[cfg(test)]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The same with what a program needs.
     #[must_use]
     pub fn with(self, members: Members) -> Self {

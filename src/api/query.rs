@@ -108,3 +108,55 @@ impl Freshness {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Parameters {
+        limit: Field<Limit>,
+        min_position: Field<Place>,
+        max_wait_ms: Field<WaitMs>,
+    }
+
+    /// The limit and freshness of a query, or the fields that it is refused for.
+    async fn read(query: &str) -> Result<(Option<u32>, Freshness), String> {
+        let request = axum::http::Request::get(format!("/?{query}")).body(()).unwrap();
+        let (mut parts, ()) = request.into_parts();
+        let parameters = Query::<Parameters>::from_request_parts(&mut parts, &()).await;
+        let Query(Parameters { limit, min_position, max_wait_ms }) =
+            parameters.map_err(|problem| problem.detail().to_owned())?;
+        let mut fields = Fields::new();
+        let limit = limit.optional("limit", &mut fields).map(|Limit(limit)| limit);
+        let freshness = Freshness::read(min_position, max_wait_ms, &mut fields);
+        fields.finish().map_err(|rejection| rejection.to_string())?;
+        Ok((limit, freshness))
+    }
+
+    #[tokio::test]
+    async fn parameters_are_read_strictly() {
+        let (limit, freshness) = read("").await.unwrap();
+        assert_eq!((limit, freshness.min_position, freshness.max_wait), (None, None, WAIT_DEFAULT));
+        let (limit, freshness) = read("limit=500&min_position=1%3A901&max_wait_ms=0").await.unwrap();
+        assert_eq!((limit, freshness.max_wait), (Some(500), Duration::ZERO));
+        assert_eq!(freshness.min_position, Some(Place { epoch: Epoch(1), position: Position(901) }));
+
+        for limit in ["0", "501", "-1", "+1", "1.0", "", "99999999999"] {
+            let refused = read(&format!("limit={limit}")).await.unwrap_err();
+            assert_eq!(refused, "limit must be a whole number from 1 to 500", "{limit}");
+        }
+        for place in ["901", "1:", ":1", "1:-1", "a:b", "1:99999999999999999999"] {
+            assert!(
+                read(&format!("min_position={place}")).await.unwrap_err().starts_with("min_position must")
+            );
+        }
+        assert_eq!(read("colour=red").await.unwrap_err(), "colour is unknown");
+        assert_eq!(read("limit=1&limit=2").await.unwrap_err(), "limit is there twice");
+        let both = read("limit=x&max_wait_ms=10001").await.unwrap_err();
+        assert!(both.contains("limit must") && both.contains("max_wait_ms must"), "{both}");
+    }
+}

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::chain::{Dropped, Link};
 use super::offsets::Offsets;
 use super::repair::Repair;
-use super::tracks::{Seen, Tracks};
+use super::tracks::{Seen, Taken, Tracks};
 use super::{Batch, Error, FeedItem, Mode, Subscription, metric};
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::Place;
@@ -60,7 +60,7 @@ impl KafkaFeed {
             consumer,
             batch_events_max: subscription.batch_events_max,
             tracks: Tracks::default(),
-            repair: Repair::new(pool, subscription.batch_events_max),
+            repair: Repair::new(pool),
             offsets: Offsets::default(),
             gathered: Vec::new(),
             pending: VecDeque::new(),
@@ -73,13 +73,17 @@ impl KafkaFeed {
             if let Some(item) = self.pending.pop_front() {
                 return Ok(item);
             }
-            if let Some(batch) = self.ask_the_store().await? {
-                return Ok(FeedItem::Batch(batch));
+            if self.ask_the_store().await? {
+                continue;
             }
             let alarm = self.alarm();
             tokio::select! {
+                // What has arrived goes first: a shard is silent only if nothing of it is waiting here.
+                biased;
                 arrival = self.consumer.arrival() => self.take_what_is_there(arrival)?,
-                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {}
+                () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
+                    self.tracks.notice_silence(Taken::Everything, Instant::now());
+                }
             }
             self.hand_on();
         }
@@ -105,26 +109,33 @@ impl KafkaFeed {
         self.consumer.close().await;
     }
 
-    /// The repair: what is in doubt or due is asked about in one statement.
-    async fn ask_the_store(&mut self) -> Result<Option<Batch>, Error> {
+    /// The repair: one statement about what is in doubt, or else about what was not confirmed for long. Returns whether
+    /// there was an answer.
+    async fn ask_the_store(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
         if self.repair.resting_until(now).is_some() {
-            return Ok(None);
+            return Ok(false);
         }
-        let asked = self.tracks.doubtful_or_due(now);
+        self.tracks.notice_silence(Taken::Some, now);
+        let mut asked = self.tracks.doubtful();
         if asked.is_empty() {
-            return Ok(None);
+            asked = self.tracks.unconfirmed(now);
+        }
+        if asked.is_empty() {
+            return Ok(false);
         }
         let Some(answer) = self.repair.ask(&asked).await? else {
             self.tracks.doubt_all();
-            return Ok(None);
+            return Ok(false);
         };
         let brought = self
             .tracks
             .repaired(&asked, answer.slice, answer.limit_per_shard, answer.epoch, now)
             .map_err(Error::Fork)?;
         self.counters.repaired.increment(brought.len() as u64);
-        Ok(self.batch(brought, now))
+        self.gathered.extend(brought);
+        self.hand_on();
+        Ok(true)
     }
 
     fn take_what_is_there(&mut self, first: Arrival) -> Result<(), Error> {
@@ -200,18 +211,13 @@ impl KafkaFeed {
         }
     }
 
-    /// Makes an item of what was gathered, and of progress that is due to be told.
+    /// Makes items of what was gathered, and of progress that is due to be told.
     fn hand_on(&mut self) {
         let events = std::mem::take(&mut self.gathered);
-        let batch = self.batch(events, Instant::now());
-        self.pending.extend(batch.map(FeedItem::Batch));
-    }
-
-    /// A batch, unless it would say nothing.
-    fn batch(&mut self, events: Vec<Arc<Envelope>>, now: Instant) -> Option<Batch> {
         self.counters.events.increment(events.len() as u64);
-        let scanned_to = self.tracks.tell(&events, now);
-        (!events.is_empty() || !scanned_to.is_empty()).then_some(Batch { events, scanned_to })
+        let scanned_to = self.tracks.tell(&events, Instant::now());
+        let batches = Batch::split(events, scanned_to, self.batch_events_max);
+        self.pending.extend(batches.into_iter().map(FeedItem::Batch));
     }
 
     /// When there is something to do although nothing arrives.
@@ -219,8 +225,7 @@ impl KafkaFeed {
         let now = Instant::now();
         let asked = match self.repair.resting_until(now) {
             Some(rested) => self.tracks.next_due().map(|due| due.max(rested)),
-            None if self.tracks.doubtful().is_empty() => self.tracks.next_due(),
-            None => Some(now),
+            None => self.tracks.next_due(),
         };
         let told = self.tracks.tell_due().filter(|_| self.tracks.untold());
         asked.into_iter().chain(told).min()

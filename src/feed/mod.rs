@@ -54,6 +54,20 @@ pub enum FeedItem {
     Batch(Batch),
 }
 
+impl Batch {
+    /// Batches of at most `events_max` events; what is known to be complete is said by the last.
+    fn split(events: Vec<Arc<Envelope>>, scanned_to: Vec<(Shard, Position)>, events_max: usize) -> Vec<Self> {
+        let pieces = events.chunks(events_max.max(1)).map(<[_]>::to_vec);
+        let mut batches: Vec<_> = pieces.map(|events| Self { events, scanned_to: Vec::new() }).collect();
+        match batches.last_mut() {
+            Some(last) => last.scanned_to = scanned_to,
+            None if scanned_to.is_empty() => {}
+            None => batches.push(Self { events, scanned_to }),
+        }
+        batches
+    }
+}
+
 impl FeedItem {
     /// Takes out what a batch says about these shards.
     fn forget(&mut self, shards: &[Shard]) {

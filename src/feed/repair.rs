@@ -11,7 +11,8 @@ use crate::event_store::read::{self, Slice};
 use crate::event_store::{self, ChunkSize};
 use crate::retry::Backoff;
 
-/// How much one answer may bring, in bytes, roughly.
+/// How much one answer may bring: events, and bytes, roughly.
+const EVENTS_MAX: usize = 5_000;
 const BYTES: usize = 8 << 20;
 
 /// Asks the store, and knows when it may be asked again after it did not answer.
@@ -32,10 +33,10 @@ pub(super) struct Answer {
 }
 
 impl Repair {
-    pub(super) fn new(pool: PgPool, events_max: usize) -> Self {
+    pub(super) fn new(pool: PgPool) -> Self {
         Self {
             pool,
-            chunk: ChunkSize::new(events_max, BYTES),
+            chunk: ChunkSize::new(EVENTS_MAX, BYTES),
             pauses: Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2)),
             not_before: None,
         }

@@ -196,7 +196,7 @@ impl StoreFeed {
         };
         Self {
             state: tail.shared.state.subscribe(),
-            repair: Repair::new(tail.pool.clone(), subscription.batch_events_max),
+            repair: Repair::new(tail.pool.clone()),
             events_total: metrics::counter!(metric::EVENTS, "feed" => subscription.name.clone()),
             tail,
             subscription,
@@ -219,15 +219,10 @@ impl StoreFeed {
                 State::At(position) => Some(*position),
                 State::Starting => None,
             };
-            if let Some(batch) = self.catch_up().await? {
-                return Ok(FeedItem::Batch(batch));
+            let busy = self.catch_up().await? || read_to.is_some_and(|to| self.take_from_window(to));
+            if !busy {
+                self.wait().await;
             }
-            if let Some(read_to) = read_to
-                && self.take_from_window(read_to)
-            {
-                continue;
-            }
-            self.wait().await;
         }
     }
 
@@ -260,25 +255,26 @@ impl StoreFeed {
         }
     }
 
-    /// Asks the store about the shards that cannot go on from memory.
-    async fn catch_up(&mut self) -> Result<Option<Batch>, Error> {
+    /// Asks the store about the shards that cannot go on from memory. Returns whether it did.
+    async fn catch_up(&mut self) -> Result<bool, Error> {
         let now = Instant::now();
         let asked = self.tracks.doubtful();
         if asked.is_empty() || self.repair.resting_until(now).is_some() {
-            return Ok(None);
+            return Ok(false);
         }
-        let Some(answer) = self.repair.ask(&asked).await? else { return Ok(None) };
+        let Some(answer) = self.repair.ask(&asked).await? else { return Ok(false) };
         let brought = self
             .tracks
             .repaired(&asked, answer.slice, answer.limit_per_shard, answer.epoch, now)
             .map_err(Error::Fork)?;
-        Ok(self.batch(brought, now))
+        self.hand_on(brought);
+        Ok(true)
     }
 
     /// Hands on what is in memory after the slowest shard. Returns whether there was anything to look at.
     fn take_from_window(&mut self, read_to: Position) -> bool {
         let Some(from) = self.tracks.least_scanned_to().filter(|from| *from < read_to) else { return false };
-        if !self.tracks.doubtful().is_empty() {
+        if self.tracks.in_doubt() {
             return false;
         }
         let seen: Option<Vec<Arc<Envelope>>> = self.tail.shared.with_window(|window| {
@@ -302,22 +298,22 @@ impl StoreFeed {
             }
         }
         self.tracks.passed(passed);
-        let batch = self.batch(events, Instant::now());
-        self.pending.extend(batch.map(FeedItem::Batch));
+        self.hand_on(events);
         true
     }
 
-    /// A batch, unless it would say nothing.
-    fn batch(&mut self, events: Vec<Arc<Envelope>>, now: Instant) -> Option<Batch> {
+    /// Makes items of events, and of progress that is due to be told.
+    fn hand_on(&mut self, events: Vec<Arc<Envelope>>) {
         self.events_total.increment(events.len() as u64);
-        let scanned_to = self.tracks.tell(&events, now);
-        (!events.is_empty() || !scanned_to.is_empty()).then_some(Batch { events, scanned_to })
+        let scanned_to = self.tracks.tell(&events, Instant::now());
+        let batches = Batch::split(events, scanned_to, self.subscription.batch_events_max);
+        self.pending.extend(batches.into_iter().map(FeedItem::Batch));
     }
 
     /// Until there is something to do. What is due by time is handed on here.
     async fn wait(&mut self) {
         let now = Instant::now();
-        let rest = self.repair.resting_until(now).filter(|_| !self.tracks.doubtful().is_empty());
+        let rest = self.repair.resting_until(now).filter(|_| self.tracks.in_doubt());
         let tell = self.tracks.tell_due().filter(|_| self.tracks.untold());
         let alarm = rest.into_iter().chain(tell).min();
         tokio::select! {
@@ -325,8 +321,7 @@ impl StoreFeed {
             _ = self.state.changed() => {}
             () = changed(&mut self.lock) => {}
             () = sleep_until(alarm.unwrap_or(now)), if alarm.is_some() => {
-                let batch = self.batch(Vec::new(), Instant::now());
-                self.pending.extend(batch.map(FeedItem::Batch));
+                self.hand_on(Vec::new());
             }
         }
     }

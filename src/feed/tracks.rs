@@ -6,7 +6,8 @@
 //!
 //! - at once after a resume, at a gap, and after the connection to the store was lost;
 //! - once a second while nothing arrives for it, which tells how far it is complete and makes up for a silent bus;
-//! - every ten seconds in any case, so that a restored store is noticed by a busy reader too.
+//! - every ten seconds in any case, so that a restored store is noticed by a busy reader too. What that brings is no reason to
+//!   go on asking: the bus is bringing the rest.
 //!
 //! A shard that the group took back because it thought this member dead is followed on as **adrift** until the next
 //! assignment: with no broker to be reached nobody else will take it. If somebody else has, the checkpoint's
@@ -25,7 +26,9 @@ use crate::event_store::read::Slice;
 use crate::events::Envelope;
 
 /// How long nothing may arrive for a shard before the store is asked.
-const IDLE: Duration = Duration::from_secs(1);
+const SILENT: Duration = Duration::from_secs(1);
+/// The same while there is a backlog, in which something of the shard may be waiting.
+const SILENT_IN_BACKLOG: Duration = Duration::from_secs(3);
 /// How long the store may go unasked about a busy shard.
 const UNCONFIRMED: Duration = Duration::from_secs(10);
 /// How often progress without events is told.
@@ -50,6 +53,13 @@ struct Track {
     /// When the store was last asked.
     confirmed: Instant,
     told: Position,
+}
+
+/// How much was taken of what has arrived.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Taken {
+    Everything,
+    Some,
 }
 
 /// What an assignment changes for the consumer.
@@ -207,14 +217,31 @@ impl Tracks {
         self.asking(|track| track.doubtful)
     }
 
-    /// As [`Self::doubtful`], with those that have been silent or unconfirmed for too long.
-    pub(super) fn doubtful_or_due(&self, now: Instant) -> Vec<(Shard, Position)> {
-        self.asking(|track| track.doubtful || now >= track.due())
+    /// Whether there are such shards.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.followed.values().any(|track| track.doubtful)
     }
 
-    /// When the next shard will be due.
+    /// Shards of which nothing came for too long are in doubt; sooner if everything was `taken` that has arrived.
+    pub(super) fn notice_silence(&mut self, taken: Taken, now: Instant) {
+        let silent = match taken {
+            Taken::Everything => SILENT,
+            Taken::Some => SILENT_IN_BACKLOG,
+        };
+        for track in self.followed.values_mut() {
+            track.doubtful |= now >= track.last_word() + silent;
+        }
+    }
+
+    /// Those of which it is time to ask whether the store still knows them.
+    pub(super) fn unconfirmed(&self, now: Instant) -> Vec<(Shard, Position)> {
+        self.asking(|track| now >= track.unconfirmed_at())
+    }
+
+    /// When the next shard will be silent or unconfirmed.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        self.followed.values().map(Track::due).min()
+        let due = |track: &Track| (track.last_word() + SILENT).min(track.unconfirmed_at());
+        self.followed.values().map(due).min()
     }
 
     /// Takes the store's answer about `asked` and returns what is to be handed on, in the order of the log.
@@ -242,7 +269,7 @@ impl Tracks {
             let next =
                 track.cursor.repaired(events, whole).map_err(|reason| format!("shard {shard}: {reason}"))?;
             brought.extend(next);
-            track.doubtful = more;
+            track.doubtful &= more;
             track.confirmed = now;
         }
         brought.sort_by_key(|event| event.position);
@@ -300,8 +327,12 @@ impl Tracks {
 }
 
 impl Track {
-    fn due(&self) -> Instant {
-        (self.heard.max(self.confirmed) + IDLE).min(self.confirmed + UNCONFIRMED)
+    fn last_word(&self) -> Instant {
+        self.heard.max(self.confirmed)
+    }
+
+    fn unconfirmed_at(&self) -> Instant {
+        self.confirmed + UNCONFIRMED
     }
 }
 
@@ -330,7 +361,7 @@ mod tests {
     }
 
     fn repaired(tracks: &mut Tracks, slice: Slice, limit: usize, now: Instant) -> Vec<i64> {
-        let asked = tracks.doubtful_or_due(now);
+        let asked = tracks.doubtful();
         let brought = tracks.repaired(&asked, slice, limit, Epoch(1), now).unwrap();
         brought.iter().map(|event| event.position.0).collect()
     }
@@ -398,11 +429,28 @@ mod tests {
             let before = (second > 1).then_some(second as i64 - 1);
             let event = event_in(0, 1, second as i64, second as u128);
             assert_eq!(tracks.see(&link(second as i64, before), &event, now), Seen::Next);
-            assert_eq!(tracks.doubtful_or_due(now), [(B, Position(0))]);
+            tracks.notice_silence(Taken::Some, now);
+            assert!(!tracks.in_doubt(), "something of it may be waiting");
+            tracks.notice_silence(Taken::Everything, now);
+            assert_eq!(tracks.doubtful(), [(B, Position(0))]);
             assert_eq!(repaired(&mut tracks, slice(second as i64, &[]), 10, now), [0i64; 0]);
         }
-        let now = start + UNCONFIRMED;
-        assert_eq!(tracks.doubtful_or_due(now).len(), 2);
+        assert_eq!(tracks.unconfirmed(start + UNCONFIRMED), [(A, Position(8))]);
+    }
+
+    #[test]
+    fn a_silent_shard_is_read_to_its_end_and_a_busy_one_is_left_to_the_bus() {
+        let start = Instant::now();
+        let mut tracks = following(&[A], start);
+        repaired(&mut tracks, slice(0, &[]), 10, start);
+        let later = start + UNCONFIRMED;
+        let asked = tracks.unconfirmed(later);
+        tracks.repaired(&asked, slice(9, &[(0, 1), (0, 2)]), 2, Epoch(1), later).unwrap();
+        assert!(!tracks.in_doubt());
+        let silent = later + SILENT_IN_BACKLOG;
+        tracks.notice_silence(Taken::Some, silent);
+        assert_eq!(repaired(&mut tracks, slice(9, &[(0, 2), (0, 3)]), 2, silent), [3]);
+        assert!(tracks.in_doubt());
     }
 
     #[test]

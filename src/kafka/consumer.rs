@@ -33,7 +33,7 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// How long to wait for a full channel before trying again.
 const HANDED_OVER_SOON: Duration = Duration::from_millis(2);
 /// How long the channel may be full before the partitions are paused.
-const PAUSE_AFTER: Duration = Duration::from_millis(100);
+const PAUSE_AFTER: Duration = Duration::from_millis(500);
 const CHANNEL: usize = 8;
 const RECORDS_MAX: usize = 512;
 const BYTES_MAX: usize = 1 << 20;

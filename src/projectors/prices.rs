@@ -182,6 +182,7 @@ async fn upsert_quotes(conn: &mut PgConnection, rows: &[&AssetPrices]) -> Result
     if rows.is_empty() {
         return Ok(());
     }
+    let live = column(rows, |row| row.live());
     let names = |row: &AssetPrices| serde_json::json!(column(&row.ranking, |ranked| &ranked.source));
     let adjustments = |row: &AssetPrices| serde_json::json!(column(&row.ranking, |ranked| ranked.adjustment));
     sqlx::query_file!(
@@ -193,6 +194,10 @@ async fn upsert_quotes(conn: &mut PgConnection, rows: &[&AssetPrices]) -> Result
         &column(rows, |row| row.quote_unit.decimal()),
         &column(rows, |row| names(row)),
         &column(rows, |row| adjustments(row)),
+        &column(&live, |live| live.as_ref().map(|live| live.price.decimal())) as _,
+        &column(&live, |live| live.as_ref().map(|live| live.at)) as _,
+        &column(&live, |live| live.as_ref().map(|live| live.source.to_string())) as _,
+        &column(&live, |live| live.as_ref().map(|live| live.kind.as_str())) as _,
         &column(rows, |row| row.position.0),
     )
     .execute(conn)

@@ -165,6 +165,13 @@ async fn start_relay(bus: &KafkaSettings, pool: &PgPool) -> CancellationToken {
     shutdown
 }
 
+/// Every session but this one: locks, listeners, pools.
+async fn end_sessions(pool: &PgPool) {
+    const SQL: &str = "select pg_terminate_backend(pid) from pg_stat_activity \
+        where datname = current_database() and pid <> pg_backend_pid()";
+    sqlx::query(SQL).execute(pool).await.unwrap();
+}
+
 fn all() -> Vec<Shard> {
     Topics::PortfolioAndMarket.shards()
 }
@@ -243,12 +250,7 @@ async fn a_lost_lock_is_taken_again() {
     let consumer = Consumer::start(&source, "robbed", Topics::Portfolio, Mode::Group, &model).await;
     append(&database.pool, &[0, 1], 100).await;
     until("before", PATIENCE, || async { model.count() == 100 }).await;
-    // Every session but this one: the lock, the listener, the pool.
-    let robbed = sqlx::query(
-        "select pg_terminate_backend(pid) from pg_stat_activity \
-        where datname = current_database() and pid <> pg_backend_pid()",
-    );
-    robbed.execute(&database.pool).await.unwrap();
+    end_sessions(&database.pool).await;
     append(&database.pool, &[0, 1], 100).await;
     until("after", PATIENCE, || async { model.count() == 200 }).await;
     model.assert_complete(&database.pool, &Topics::Portfolio.shards()).await;
@@ -271,14 +273,8 @@ async fn a_restored_log_ends_every_feed() {
     relay.cancel();
     forget_from(pool, 51).await;
     begin_epoch(pool, 2).await;
+    end_sessions(pool).await;
     append(pool, &[0, 1], 100).await;
-    sqlx::query(
-        "select pg_terminate_backend(pid) from pg_stat_activity \
-        where datname = current_database() and pid <> pg_backend_pid()",
-    )
-    .execute(pool)
-    .await
-    .unwrap();
     for consumer in consumers {
         let ended = tokio::time::timeout(PATIENCE, consumer.task).await.expect("in time").unwrap();
         assert!(matches!(ended, Err(feed::Error::Fork(_))), "{ended:?}");

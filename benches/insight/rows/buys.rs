@@ -8,7 +8,7 @@ use crate::http::Connection;
 use crate::load::{Caller, Load, share_of};
 use crate::outcome::Measured;
 use crate::processes::{Data, Database, Program, data_folder};
-use crate::world::{Accepted, World};
+use crate::world::{Accepted, World, holdings_at};
 
 const CALLERS: usize = 64;
 const PORTFOLIOS: usize = 1_000;
@@ -30,8 +30,7 @@ pub async fn all_roles(settings: Settings) -> anyhow::Result<Measured> {
     let (measured, last) = buys(&program, None, settings).await?;
     let lag = Instant::now();
     if let Some((portfolio, place)) = last {
-        let path = format!("/v1/portfolios/{portfolio}/holdings?min_position={place}&max_wait_ms=30000");
-        Connection::open(program.port).await?.get(&path).await?.json::<serde_json::Value>()?;
+        holdings_at(&mut Connection::open(program.port).await?, &portfolio, &place).await?;
     }
     let measured =
         measured.figure("lag at the end", lag.elapsed().as_secs_f64(), "s").condition("roles", "all");

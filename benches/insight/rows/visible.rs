@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
-use serde_json::Value;
 
 use crate::Settings;
 use crate::http::Connection;
 use crate::load::{Caller, Load, share_of};
 use crate::outcome::Measured;
 use crate::processes::{Data, Program, data_folder};
-use crate::world::{Accepted, World};
+use crate::world::{Accepted, World, holdings_at};
 
 const CALLERS: usize = 64;
 const PORTFOLIOS: usize = 1_000;
@@ -51,10 +50,7 @@ pub async fn append_to_visible(settings: Settings) -> anyhow::Result<Measured> {
                 did.done(since);
                 if (number + caller).is_multiple_of(WATCHED_EVERY) {
                     let acknowledged = Instant::now();
-                    let place = accepted.place;
-                    let path =
-                        format!("/v1/portfolios/{portfolio}/holdings?min_position={place}&max_wait_ms=10000");
-                    watcher.get(&path).await?.json::<Value>()?;
+                    holdings_at(&mut watcher, portfolio, &accepted.place).await?;
                     seen.lock().expect("nobody panics while holding this").push(acknowledged.elapsed());
                 }
             }

@@ -1,0 +1,94 @@
+//! Closes of an asset, and the latest prices of each of its sources.
+
+use chrono::{DateTime, NaiveDate, Utc};
+use rust_decimal::Decimal;
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::snapshot::{self, Answer, market};
+use super::{Error, Page, PageRequest};
+use crate::domain::ids::AssetId;
+
+/// The closing price of a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CloseRow {
+    /// The exchange's calendar day.
+    pub day: NaiveDate,
+    /// Price of one unit, in quote units.
+    pub price: Decimal,
+    /// Units traded, if told.
+    pub volume: Option<Decimal>,
+    /// Where it is from.
+    pub source: String,
+    /// Of the event that gave it this price.
+    pub position: i64,
+}
+
+/// The latest prices of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceRow {
+    /// The asset.
+    pub asset_id: Uuid,
+    /// The source.
+    pub source: String,
+    /// When its newest tick was.
+    pub tick_at: Option<DateTime<Utc>>,
+    /// The price of that tick.
+    pub tick_price: Option<Decimal>,
+    /// The day of its newest close.
+    pub close_day: Option<NaiveDate>,
+    /// The price of that close.
+    pub close_price: Option<Decimal>,
+}
+
+/// Which closes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloseFilter {
+    /// Of this source; else of the most believed one that has closes.
+    pub source: Option<String>,
+    /// The first day.
+    pub from: Option<NaiveDate>,
+    /// The last day.
+    pub to: Option<NaiveDate>,
+}
+
+/// Closes of an asset by day, of one source.
+///
+/// # Errors
+/// [`Error::BadCursor`], the database.
+pub async fn list_closes(
+    pool: &PgPool,
+    asset_id: AssetId,
+    filter: &CloseFilter,
+    page: &PageRequest,
+) -> Result<Answer<Page<CloseRow>>, Error> {
+    const LIST: &str = "closes";
+    let after: Option<NaiveDate> = page.key(LIST)?;
+    let from = after.and_then(|day| day.succ_opt()).max(filter.from);
+    let mut tx = snapshot::begin(pool).await?;
+    let rows = sqlx::query_file_as!(
+        CloseRow,
+        "projections/prices/list_closes.sql",
+        asset_id.0,
+        filter.source,
+        from,
+        filter.to,
+        page.rows()
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let page = page.page(LIST, rows, |row| row.day);
+    snapshot::answer(&mut tx, &[market("prices")], &[asset_id.price_stream()], page).await
+}
+
+/// The latest prices of each source of an asset, the most believed first.
+///
+/// # Errors
+/// The database.
+pub async fn list_sources(pool: &PgPool, asset_id: AssetId) -> Result<Answer<Vec<SourceRow>>, Error> {
+    let mut tx = snapshot::begin(pool).await?;
+    let rows = sqlx::query_file_as!(SourceRow, "projections/prices/list_sources.sql", asset_id.0)
+        .fetch_all(&mut *tx)
+        .await?;
+    snapshot::answer(&mut tx, &[market("prices")], &[asset_id.price_stream()], rows).await
+}
