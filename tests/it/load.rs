@@ -150,7 +150,10 @@ impl Client {
                 ("deposit", json!({"amount": format!("{amount}1"), "currency": "EUR", "trade_date": day}))
             }
             14 => ("withdraw", json!({"amount": amount, "currency": "USD", "trade_date": day})),
-            15 => ("settings", json!({"cost_basis": ["fifo", "lifo", "hifo", "average"][self.below(4)]})),
+            15 => {
+                let basis = ["fifo", "lifo", "hifo", "average"][self.below(4)];
+                ("settings", json!({"cost_basis": basis}))
+            }
             _ => {
                 self.prices(world).await;
                 return;
