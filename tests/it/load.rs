@@ -205,13 +205,14 @@ impl Client {
         self.sent.push(Sent { path, key, body, answer });
     }
 
-    /// An accepted command has the same answer for ever, whatever was killed in between.
+    /// An accepted command has the same answer for ever, whatever was killed in between. One that changed nothing left
+    /// nothing in the log to remember it by: it is judged anew.
     async fn resend(&mut self) {
         let drawn = self.below(self.sent.len().max(1));
         let Some(Sent { path, key, body, answer: Some(answer) }) = self.sent.get(drawn).cloned() else {
             return;
         };
-        if answer.status >= 400 {
+        if answer.status >= 400 || answer.body["events"] == json!([]) {
             return;
         }
         let began = Instant::now();
