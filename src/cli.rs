@@ -32,12 +32,16 @@ enum Verb {
         #[arg(required = true, value_name = "NAME", value_parser = roles::projector_names())]
         names: Vec<String>,
     },
+    /// Recomputes the risk of a portfolio when something relevant happens
+    Risk,
     /// Makes a read model anew from the log
     Rebuild {
         /// Name of the read model
         #[arg(value_name = "NAME", value_parser = roles::read_model_names())]
         name: String,
     },
+    /// Compares the log with its promises and every read model with a reference ledger
+    Verify,
     /// Creates the topics of kafka/topics.toml, or compares them
     Topics {
         /// What to do
@@ -84,7 +88,9 @@ impl Cli {
             Verb::Project { names } => {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }
+            Verb::Risk => roles::run(settings, |_| vec![Role::Project("risk".into())]).await,
             Verb::Rebuild { name } => roles::rebuild::run(settings, &name).await,
+            Verb::Verify => roles::verify::run(settings).await,
             Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,
             Verb::Topics { what: Topics::Show } => roles::topics::show(&settings).await,
             Verb::Demo(options) => roles::demo::run(settings, options).await,

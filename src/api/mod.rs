@@ -6,13 +6,13 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`write`], `answer`, `headers`, `body`, `fields` | commands |
+//! | `write`, `answer`, `headers`, `body`, `fields` | commands |
+//! | `read`, `query` | queries |
 //! | [`problem`] | failures |
 //! | [`operations`], [`observe`], [`server`] | running it |
 
 mod answer;
 mod body;
-mod conditional;
 mod fields;
 mod headers;
 pub mod observe;
@@ -22,6 +22,7 @@ mod parameters;
 mod path;
 pub mod problem;
 mod query;
+mod read;
 mod schema;
 pub mod server;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use axum::extract::Request;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -45,11 +47,14 @@ use self::operations::Check;
 use self::problem::Problem;
 use crate::clock::Clock;
 use crate::commands::Commands;
+use crate::queries::freshness::Freshness;
 
 /// What the handlers stand on.
 pub struct Parts {
     /// The write side.
     pub commands: Commands,
+    /// Where the read models are, for queries.
+    pub pool: PgPool,
     /// Tells whether an instant lies ahead.
     pub clock: Clock,
     /// What must work for this process to be ready, by name.
@@ -61,6 +66,8 @@ pub struct Parts {
 /// The state of the handlers.
 struct Api {
     commands: Commands,
+    pool: PgPool,
+    freshness: Freshness,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -72,8 +79,10 @@ struct Api {
 pub fn router(parts: Parts) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = pretty(&document).into();
-    let Parts { commands, clock, checks, render_metrics } = parts;
-    let api = Api { commands, clock, checks, render_metrics, actor: headers::ACTOR.into(), document };
+    let Parts { commands, pool, clock, checks, render_metrics } = parts;
+    let freshness = Freshness::new(pool.clone());
+    let actor = headers::ACTOR.into();
+    let api = Api { commands, pool, freshness, clock, checks, render_metrics, actor, document };
     router
         .merge(operations::docs())
         .fallback(unknown_route)
@@ -104,6 +113,18 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(write::cash::deposit))
         .routes(routes!(write::cash::withdraw))
         .routes(routes!(write::prices::post))
+        .routes(routes!(read::investors::list))
+        .routes(routes!(read::investors::find))
+        .routes(routes!(read::portfolios::list))
+        .routes(routes!(read::portfolios::find))
+        .routes(routes!(read::holdings::find))
+        .routes(routes!(read::valuation::find))
+        .routes(routes!(read::risk::find))
+        .routes(routes!(read::activity::list))
+        .routes(routes!(read::events::list))
+        .routes(routes!(read::assets::list))
+        .routes(routes!(read::assets::find))
+        .routes(routes!(read::assets::list_prices))
         .routes(routes!(operations::health))
         .routes(routes!(operations::readiness))
         .routes(routes!(operations::metrics))

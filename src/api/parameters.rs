@@ -30,3 +30,13 @@ pub(super) struct CreateHeaders {
     #[param(rename = "X-Correlation-Id", required = false)]
     correlation_id: uuid::Uuid,
 }
+
+/// Headers of a query.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(super) struct ReadHeaders {
+    /// The `ETag` of an answer that the client has: if the rows are the same, the answer is 304.
+    #[param(rename = "If-None-Match", required = false)]
+    if_none_match: String,
+}

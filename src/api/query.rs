@@ -12,11 +12,8 @@ use super::fields::{Field, FieldValue};
 use super::problem::{self, Problem};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{Epoch, Position};
+use crate::queries::LIMIT_MAX;
 
-/// Rows of a page when nothing is said.
-pub const LIMIT_DEFAULT: u32 = 50;
-/// Most rows of a page.
-pub const LIMIT_MAX: u32 = 500;
 /// How long a read waits for `min_position` when nothing is said.
 const WAIT_DEFAULT: Duration = Duration::from_millis(2_000);
 /// The longest wait.
@@ -52,6 +49,17 @@ impl FieldValue for Limit {
     const EXPECTED: &'static str = "a whole number from 1 to 500";
     fn from_text(text: &str) -> Result<Self, String> {
         whole_number(text).filter(|limit| (1..=LIMIT_MAX).contains(limit)).map(Self).ok_or_else(Self::refusal)
+    }
+}
+
+/// Something to look for: 1 to 200 characters, none of them a control character.
+pub struct SearchText(pub String);
+
+impl FieldValue for SearchText {
+    const EXPECTED: &'static str = "1 to 200 characters";
+    fn from_text(text: &str) -> Result<Self, String> {
+        let is_text = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        is_text.then(|| Self(text.to_owned())).ok_or_else(Self::refusal)
     }
 }
 

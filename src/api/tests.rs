@@ -20,9 +20,10 @@ fn service(checks: Vec<(&'static str, Check)>) -> Router {
     let options = PgConnectOptions::new().host("nowhere.invalid");
     let pool = PgPool::connect_lazy_with(options.clone());
     let stop = CancellationToken::new();
-    let (commands, _) = Commands::start(options, pool, Clock::System, Settings::default(), stop);
+    let (commands, _) = Commands::start(options, pool.clone(), Clock::System, Settings::default(), stop);
     router(Parts {
         commands,
+        pool,
         clock: Clock::System,
         checks,
         render_metrics: Box::new(|| "insight_up 1\n".to_owned()),

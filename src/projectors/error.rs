@@ -76,6 +76,9 @@ pub enum Error {
         /// What PostgreSQL says.
         source: sqlx::Error,
     },
+    /// The engine refuses what it is given: a setting, or a bug.
+    #[error("the risk engine refuses: {0}")]
+    Engine(#[from] crate::risk::Error),
     /// The feed stopped for good.
     #[error("{read_model} halts: {source}")]
     Feed {

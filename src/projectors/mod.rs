@@ -23,6 +23,7 @@ mod parking;
 pub mod prices;
 mod projection;
 pub mod rebuild;
+pub mod risk;
 pub mod runner;
 pub mod schema;
 mod stored;

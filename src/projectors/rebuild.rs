@@ -38,7 +38,12 @@ pub struct Progress {
 /// # Errors
 /// [`Error::UnknownReadModel`], [`Error::InUse`] while a projector of it runs, [`Error::NeedsFirst`] where it is made
 /// from another read model that is not there yet, and whatever stops a projector.
-pub async fn rebuild(name: &str, pool: &PgPool, progress: impl FnMut(Progress) + Send) -> Result<(), Error> {
+pub async fn rebuild(
+    name: &str,
+    pool: &PgPool,
+    engine: super::risk::Engine,
+    progress: impl FnMut(Progress) + Send,
+) -> Result<(), Error> {
     match Schema::named(name)?.name {
         "directory" => rebuild_as(super::directory::Directory::default(), pool, progress).await,
         "holdings" => rebuild_as(super::holdings::Holdings::default(), pool, progress).await,
@@ -46,6 +51,10 @@ pub async fn rebuild(name: &str, pool: &PgPool, progress: impl FnMut(Progress) +
         "prices" => rebuild_as(super::prices::Prices::default(), pool, progress).await,
         "valuations" => {
             let model = super::valuations::Valuations::at_rest(pool).await?;
+            rebuild_from_holdings(model, pool, progress).await
+        }
+        "risk" => {
+            let model = super::risk::Risk::at_rest(pool, engine).await?;
             rebuild_from_holdings(model, pool, progress).await
         }
         other => Err(Error::UnknownReadModel(other.to_owned())),

@@ -41,6 +41,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     let metrics = process.metrics.clone();
     let parts = Parts {
         commands,
+        pool: process.pool.clone(),
         clock: process.clock.clone(),
         checks: checks(process),
         render_metrics: Box::new(move || metrics.render()),

@@ -12,6 +12,7 @@ mod project;
 pub mod rebuild;
 mod relay;
 pub mod topics;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -33,7 +34,7 @@ pub enum Role {
 
 /// The names `insight project` takes.
 pub fn projector_names() -> Vec<&'static str> {
-    project::NAMES.to_vec()
+    project::NAMES.iter().copied().filter(|name| *name != "risk").collect()
 }
 
 /// The names `insight rebuild` takes.

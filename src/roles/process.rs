@@ -42,7 +42,7 @@ impl Process {
             match role {
                 Role::Api => api::spawn(self).await?,
                 Role::Relay => relay::spawn(self)?,
-                Role::Project(name) => project::spawn(self, name)?,
+                Role::Project(name) => project::spawn(self, name).await?,
             }
         }
         Ok(())

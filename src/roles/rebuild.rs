@@ -6,6 +6,7 @@ use crate::config::Settings;
 use crate::projectors::rebuild::{self, Progress};
 
 use super::process::{database, log_format, prepare};
+use super::project::engine;
 
 /// Rebuilds and prints how far it is, at most once a second.
 ///
@@ -18,7 +19,7 @@ pub async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
     let started = tokio::time::Instant::now();
     let mut shown = started;
     let mut last = None;
-    let rebuilt = rebuild::rebuild(name, &pool, |progress| {
+    let rebuilt = rebuild::rebuild(name, &pool, engine(&settings.risk), |progress| {
         last = Some(progress);
         if shown.elapsed().as_secs() >= 1 {
             shown = tokio::time::Instant::now();

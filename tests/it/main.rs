@@ -22,5 +22,6 @@ mod random_history;
 mod read_models;
 mod reference;
 mod reference_rows;
+mod risk;
 mod servers;
 mod service;

@@ -11,6 +11,7 @@ use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
 use insight::projectors::prices::Prices;
+use insight::projectors::risk::Engine;
 use insight::projectors::valuations::Valuations;
 use insight::projectors::{self, Error, ReadModel, Settings, rebuild};
 use sqlx::PgPool;
@@ -190,7 +191,7 @@ async fn a_projector_that_is_killed_again_and_again_leaves_the_rows_of_an_undist
 /// Rebuilds once the server has noticed that the projector is gone.
 async fn rebuild_soon(name: &str, pool: &PgPool) {
     for _ in 0..200 {
-        match rebuild::rebuild(name, pool, |_| {}).await {
+        match rebuild::rebuild(name, pool, Engine::default(), |_| {}).await {
             Err(Error::InUse { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
             other => return other.unwrap(),
         }
@@ -206,7 +207,7 @@ async fn a_rebuild_is_refused_while_a_projector_runs() {
     let head = history.commit().await;
     let _running = start(Directory::default(), &database, Settings::default());
     reached(&database.pool, "directory", head).await;
-    let refused = rebuild::rebuild("directory", &database.pool, |_| {}).await;
+    let refused = rebuild::rebuild("directory", &database.pool, Engine::default(), |_| {}).await;
     assert!(matches!(refused, Err(Error::InUse { .. })));
 }
 

@@ -42,6 +42,7 @@ impl Service {
         let ledger = Ledger::start(database);
         let parts = Parts {
             commands: ledger.commands.clone(),
+            pool: database.pool.clone(),
             clock: Clock::System,
             checks: Vec::new(),
             render_metrics: Box::new(String::new),

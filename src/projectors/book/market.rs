@@ -34,6 +34,7 @@ pub struct Market {
     assigned: bool,
     place: Place,
     scanned_to: Position,
+    closes_position: Position,
     read_model: &'static str,
 }
 
@@ -97,7 +98,17 @@ impl Market {
                 recorded_at: row.recorded_at,
             },
         );
-        Ok(Self { table, day_rates, feed: None, assigned: false, place, scanned_to, read_model })
+        let closes_position = place.position;
+        Ok(Self {
+            table,
+            day_rates,
+            feed: None,
+            assigned: false,
+            place,
+            scanned_to,
+            closes_position,
+            read_model,
+        })
     }
 
     /// Live prices and live rates.
@@ -118,6 +129,11 @@ impl Market {
     /// How far the market was read.
     pub fn scanned_to(&self) -> Position {
         self.scanned_to
+    }
+
+    /// The last event after which a market model of the closes may be another.
+    pub fn closes_position(&self) -> Position {
+        self.closes_position
     }
 
     /// Waits for the next batch of market events and takes it in. Cancel-safe: what is not taken in comes again.
@@ -155,6 +171,9 @@ impl Market {
         self.place = Place::from(envelope);
         self.scanned_to = self.scanned_to.max(envelope.position);
         moved.any = true;
+        if !matches!(&*envelope.event_type, "PricesObserved" | "SymbolClaimed") {
+            self.closes_position = envelope.position;
+        }
         match envelope.event() {
             Ok(Event::Asset(event)) => {
                 if self.table.apply_asset(envelope.position, &event).live {

@@ -215,6 +215,11 @@ impl Book {
         self.dirty.iter().filter_map(|id| Some(self.portfolios.get(id)?.shard)).collect()
     }
 
+    /// The portfolios of our shards.
+    pub fn ids(&self) -> impl Iterator<Item = PortfolioId> {
+        self.portfolios.keys().copied()
+    }
+
     /// Hands over the portfolios to compute again, in the order of their ids.
     pub fn take_dirty(&mut self) -> Vec<PortfolioId> {
         self.market_moved = false;

@@ -1,0 +1,130 @@
+//! How rows are answered: with the place they are of, and a tag by which a client that has them is not sent them again.
+//!
+//! The tag is over the rows and not over `as_of`, which moves on while the rows stay. Hence it is weak, and good for
+//! `If-None-Match` only.
+
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use crate::queries;
+
+/// The place in the log that an answer is of: it holds everything up to there of what it is about.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AsOf {
+    /// The history; another one begins when the log was restored.
+    #[schema(example = 1)]
+    epoch: i32,
+    /// The position in it.
+    #[schema(example = 901)]
+    position: i64,
+    /// When the log took the last event that is in the answer; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded_at: Option<DateTime<Utc>>,
+}
+
+/// An answer as it is sent.
+#[derive(Serialize, ToSchema)]
+#[allow(dead_code, reason = "written by `send`; here it is described")]
+pub(super) struct Answered<T> {
+    /// Which place of the log this is.
+    as_of: AsOf,
+    /// An event could not be applied: the rows stand before it until it is dealt with. Absent otherwise.
+    #[schema(required = false)]
+    parked: bool,
+    #[serde(flatten)]
+    rows: T,
+}
+
+/// Part of a list.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Page<T> {
+    /// The rows.
+    items: Vec<T>,
+    /// What `after` takes to get the rows after these; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The page as clients see it.
+    pub(super) fn of<R>(page: queries::Page<R>) -> Self
+    where
+        T: From<R>,
+    {
+        Self { items: page.items.into_iter().map(T::from).collect(), next: page.next }
+    }
+}
+
+/// Sends what `document` makes of the rows, or 304 to a client that has it.
+pub(super) fn send<R, T: Serialize>(
+    request: &HeaderMap,
+    answer: queries::Answer<R>,
+    document: impl FnOnce(R) -> T,
+) -> Response {
+    let rows = serde_json::to_string(&document(answer.data)).expect("rows are always JSON");
+    let tag = tag(&rows);
+    let tagged = [(header::ETAG, HeaderValue::try_from(&tag).expect("hexadecimal digits in quotes"))];
+    if has(request, &tag) {
+        return (StatusCode::NOT_MODIFIED, tagged).into_response();
+    }
+    let queries::AsOf { epoch, position, recorded_at } = answer.as_of;
+    let as_of = AsOf { epoch: epoch.0, position: position.0, recorded_at };
+    let as_of = serde_json::to_string(&as_of).expect("numbers and times are always JSON");
+    let parked = if answer.parked { r#""parked":true,"# } else { "" };
+    // Rows are an object with at least one field: its inside goes on where this begins.
+    let body = format!("{{\"as_of\":{as_of},{parked}{}", &rows[1..]);
+    (tagged, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn tag(rows: &str) -> String {
+    let digest = Sha256::digest(rows);
+    let first = u64::from_be_bytes(digest[..8].try_into().expect("a digest has 32 bytes"));
+    format!("W/\"{first:016x}\"")
+}
+
+/// Weak comparison (RFC 9110, 8.8.3.2) with every tag of every `If-None-Match`.
+fn has(request: &HeaderMap, tag: &str) -> bool {
+    let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut known = known.flat_map(|value| value.split(',')).map(str::trim);
+    known.any(|known| known == "*" || opaque(known) == opaque(tag))
+}
+
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::ids::{Epoch, Position};
+
+    fn send_to(known: Option<&str>, position: i64, rows: &[i64]) -> Response {
+        let mut request = HeaderMap::new();
+        if let Some(known) = known {
+            request.insert(header::IF_NONE_MATCH, known.parse().unwrap());
+        }
+        let as_of = queries::AsOf { epoch: Epoch(1), position: Position(position), recorded_at: None };
+        send(&request, queries::Answer { as_of, parked: false, data: rows }, |rows| json!({"items": rows}))
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_the_rows_is_not_sent_them() {
+        let first = send_to(None, 5, &[7, 9]);
+        let tag = first.headers()[header::ETAG].to_str().unwrap().to_owned();
+        assert!(tag.starts_with("W/\""), "{tag}");
+        let body = axum::body::to_bytes(first.into_body(), 1_000).await.unwrap();
+        assert_eq!(body, r#"{"as_of":{"epoch":1,"position":5},"items":[7,9]}"#);
+
+        let status = |known: &str, position, rows| send_to(Some(known), position, rows).status();
+        assert_eq!(status(&tag, 6, &[7, 9]), StatusCode::NOT_MODIFIED);
+        assert_eq!(status(&format!("\"x\", {tag}"), 5, &[7, 9]), StatusCode::NOT_MODIFIED);
+        assert_eq!(status("*", 5, &[7, 9]), StatusCode::NOT_MODIFIED);
+        assert_eq!(status(&tag, 5, &[9, 7]), StatusCode::OK);
+    }
+}

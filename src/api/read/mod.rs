@@ -1,0 +1,125 @@
+//! Queries: a GET each on read models. They read rows and decide nothing.
+//!
+//! Every answer says `as_of` which place of the log it is. `min_position` makes a read wait until it has seen a place, such as
+//! that of the command which the client has just sent.
+
+pub(super) mod activity;
+mod answer;
+pub(super) mod assets;
+pub(super) mod events;
+pub(super) mod holdings;
+pub(super) mod investors;
+pub(super) mod portfolios;
+pub(super) mod risk;
+pub(super) mod valuation;
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use tokio::time::Instant;
+use utoipa::IntoParams;
+
+use self::answer::{Answered, Page};
+use super::Api;
+use super::fields::Field;
+use super::problem::{self, Members, Problem};
+use super::query::{Freshness, Limit, Place, WaitMs};
+use crate::domain::fields::Fields;
+use crate::domain::ids::PortfolioId;
+use crate::queries::freshness::Visibility;
+use crate::queries::{Error, LIMIT_DEFAULT, PageRequest};
+
+/// Parameters of a query about one thing.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct One {
+    /// A place that the answer must have seen: the `place` of a command's answer.
+    #[param(value_type = Option<String>, example = "1:901")]
+    min_position: Field<Place>,
+    /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
+    #[param(value_type = Option<u32>)]
+    max_wait_ms: Field<WaitMs>,
+}
+
+impl One {
+    fn read(self) -> Result<Freshness, Problem> {
+        let mut fields = Fields::new();
+        let freshness = Freshness::read(self.min_position, self.max_wait_ms, &mut fields);
+        fields.finish()?;
+        Ok(freshness)
+    }
+}
+
+/// Parameters of every list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(super) struct List {
+    /// Where the page begins: `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Field<String>,
+    /// Rows of the page: 1 to 500; 50 if not told.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Field<Limit>,
+    /// A place that the answer must have seen: the `place` of a command's answer.
+    #[param(value_type = Option<String>, example = "1:901")]
+    min_position: Field<Place>,
+    /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
+    #[param(value_type = Option<u32>)]
+    max_wait_ms: Field<WaitMs>,
+}
+
+impl List {
+    fn read(self, fields: &mut Fields) -> (PageRequest, Freshness) {
+        let after = self.after.optional("after", fields);
+        let limit = self.limit.optional("limit", fields).map_or(LIMIT_DEFAULT, |Limit(limit)| limit);
+        let freshness = Freshness::read(self.min_position, self.max_wait_ms, fields);
+        (PageRequest { after, limit }, freshness)
+    }
+}
+
+impl Api {
+    /// Waits until these read models have what the client wants them to have seen.
+    async fn wait_for(
+        &self,
+        wanted: &Freshness,
+        read_models: &[&'static str],
+        portfolio: Option<PortfolioId>,
+    ) -> Result<(), Problem> {
+        let Some(Place { epoch, position }) = wanted.min_position else { return Ok(()) };
+        let deadline = Instant::now() + wanted.max_wait;
+        let seen = self.freshness.wait_for(epoch, position, read_models, portfolio, deadline).await;
+        match seen.map_err(failed)? {
+            Visibility::Reached => Ok(()),
+            Visibility::NotYet { reached } => {
+                let place = Some(super::answer::place(epoch, reached));
+                let detail = format!("{epoch}:{position} was not visible within {:?}", wanted.max_wait);
+                Err(Problem::new(problem::NOT_YET_VISIBLE, detail).with(Members { place, ..Members::default() }))
+            }
+            Visibility::DeadEpoch => {
+                let detail = format!("{epoch}:{position} is a place of another history than this log's");
+                Err(Problem::new(problem::DEAD_EPOCH, detail))
+            }
+        }
+    }
+}
+
+/// Why rows could not be read, as a problem.
+fn failed(error: Error) -> Problem {
+    let bad_cursor = || Problem::field(problem::INVALID_FIELDS, "after", "is not a cursor of this list");
+    match &error {
+        Error::BadCursor => bad_cursor(),
+        // Every other parameter was checked: only a made-up cursor can hold what PostgreSQL cannot (class 22).
+        Error::Database(sqlx::Error::Database(refused)) if is_data_exception(refused.code()) => bad_cursor(),
+        Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
+            tracing::warn!(%error, "the read models cannot be reached");
+            Problem::busy("the read models cannot be reached", 1)
+        }
+        Error::Database(_) | Error::Log(_) => Problem::internal(error),
+    }
+}
+
+fn is_data_exception(code: Option<Cow<'_, str>>) -> bool {
+    code.is_some_and(|code| code.starts_with("22"))
+}
