@@ -343,6 +343,13 @@ impl Asset {
     }
 }
 
+impl Live {
+    /// `tick` or `close`.
+    pub fn kind(&self) -> &'static str {
+        if self.day.is_some() { "close" } else { "tick" }
+    }
+}
+
 impl Source {
     /// The newest close and its day.
     pub fn newest_close(&self) -> Option<(&String, &Close)> {

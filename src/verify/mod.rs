@@ -130,8 +130,9 @@ impl ReadModel {
 
 /// The last position of each shard that has events.
 async fn ends(snapshot: &mut PgConnection) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
-    const SQL: &str = "select s.shard, l.position from generate_series(0::smallint, 40::smallint) as s(shard) \
-        cross join lateral (select position from events e where e.shard = s.shard order by position desc limit 1) l";
+    const SQL: &str = "select s.shard::smallint, l.position from generate_series(0, 40) as s(shard) \
+        cross join lateral (select position from events e where e.shard = s.shard::smallint \
+        order by position desc limit 1) l";
     let ends: Vec<(i16, i64)> = sqlx::query_as(SQL).fetch_all(snapshot).await?;
     Ok(ends.into_iter().collect())
 }
