@@ -19,6 +19,7 @@ mod load;
 mod processes;
 mod projectors;
 mod projectors_history;
+mod queries;
 mod random_history;
 mod read_models;
 mod reference;

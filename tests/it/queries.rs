@@ -6,6 +6,7 @@ use insight::domain::asset::AssetClass;
 use insight::domain::ids::{Epoch, Position};
 use insight::domain::portfolio::event::CashMode;
 use insight::projectors::rebuild::rebuild;
+use insight::projectors::risk::Engine;
 use insight::queries::directory::{
     AssetFilter, AssetName, PortfolioFilter, PortfolioOrder, find_asset, find_investor, find_portfolio,
     list_assets, list_investors, list_portfolios,
@@ -22,7 +23,7 @@ const READ_MODELS: [&str; 5] = ["directory", "holdings", "prices", "valuations",
 
 async fn project_all(pool: &PgPool) {
     for name in READ_MODELS {
-        rebuild(name, pool, |_| {}).await.unwrap();
+        rebuild(name, pool, Engine::default(), |_| {}).await.unwrap();
     }
 }
 
