@@ -15,7 +15,7 @@ use sqlx::PgPool;
 use crate::environment;
 use crate::load::{Load, assert_promises_kept, tally};
 use crate::processes::{Place, Process, answers, free_address};
-use crate::read_models::{NAMES, reached};
+use crate::read_models::{ALL, reached};
 
 const CLIENTS: u64 = 8;
 
@@ -28,7 +28,7 @@ async fn judge(pool: &PgPool) {
     println!("{report}\ncaught up in {:?}", began.elapsed());
     assert!(report.is_clean(), "{report}");
     let compared: Vec<_> = report.read_models.iter().filter(|it| it.rows > 0).map(|it| it.name).collect();
-    assert!(NAMES.iter().all(|name| compared.contains(name)), "{report}");
+    assert!(ALL.iter().all(|name| compared.contains(name)), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,6 +72,8 @@ fn distributed(folder: &Path, environment: &[(&'static str, &str)], address: Soc
         start("projector-1", &["project", "holdings", "directory"]),
         start("projector-2", &["project", "holdings", "valuations"]),
         start("projector-3", &["project", "prices", "activity", "valuations"]),
+        start("risk-1", &["risk"]),
+        start("risk-2", &["risk"]),
     ]
 }
 
