@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
 mod api;
+mod api_queries;
 mod appending;
 mod bad_input;
 mod commands;

@@ -160,7 +160,8 @@ pub(crate) struct Kind(&'static str);
 
 impl FieldValue for Kind {
     const EXPECTED: &'static str = "one of opened, settings_changed, buy, sell, deposit, withdraw";
-    const WORDS: &'static [&'static str] = &["opened", "settings_changed", "buy", "sell", "deposit", "withdraw"];
+    const WORDS: &'static [&'static str] =
+        &["opened", "settings_changed", "buy", "sell", "deposit", "withdraw"];
     fn from_text(text: &str) -> Result<Self, String> {
         Self::WORDS.iter().find(|word| **word == text).map(|word| Self(word)).ok_or_else(Self::refusal)
     }
@@ -191,7 +192,9 @@ pub(crate) async fn list(
     api.wait_for(&freshness, &["activity"], Some(id)).await?;
     let answer = list_activities(&api.pool, id, &filter, &page).await.map_err(failed)?;
     // A portfolio has at least its opening: an empty page may be for want of a portfolio.
-    if answer.data.items.is_empty() && directory::find_portfolio(&api.pool, id).await.map_err(failed)?.is_none() {
+    if answer.data.items.is_empty()
+        && directory::find_portfolio(&api.pool, id).await.map_err(failed)?.is_none()
+    {
         return Err(Problem::not_found("portfolio"));
     }
     Ok(send(&request, answer, Page::<Activity>::of))
