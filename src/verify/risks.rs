@@ -151,7 +151,8 @@ impl Models<'_> {
         let (parts, price_position) = parts(portfolio, named.portfolio_position, prices);
         let exposures: Vec<Exposure> = parts.iter().filter_map(Part::exposure).collect();
         let model = self.model(named)?;
-        let figures = json!(portfolio_figures(model, base, &exposures).ok()?);
+        let figures = portfolio_figures(model, base, &exposures).ok()?;
+        let (bytes, figures) = (serde_json::to_string(&figures).ok()?, json!(figures));
 
         let gross: Units = parts.iter().filter_map(|part| part.value_base).map(Units::abs).sum();
         let is_incomplete =
@@ -189,7 +190,7 @@ impl Models<'_> {
             ("risk_band", volatility.map(band).into()),
             ("volatility", volatility.map(Cell::Float).into()),
             ("sharpe", figures["sharpe"].as_f64().map(Cell::Float).into()),
-            ("figures", (&figures.to_string()).into()),
+            ("figures", (&bytes).into()),
             ("exposures", (&exposures.to_string()).into()),
         ])
     }

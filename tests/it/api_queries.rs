@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::Request;
 use insight::projectors::rebuild::rebuild;
+use insight::projectors::risk::Engine;
 use serde_json::json;
 
 use crate::environment::{self, TestDatabase};
@@ -10,7 +11,7 @@ use crate::service::{Answer, Service};
 
 async fn project(database: &TestDatabase) {
     for name in ["directory", "holdings", "prices", "valuations", "activity"] {
-        rebuild(name, &database.pool, |_| {}).await.unwrap();
+        rebuild(name, &database.pool, Engine::default(), |_| {}).await.unwrap();
     }
 }
 
