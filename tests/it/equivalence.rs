@@ -5,12 +5,13 @@ use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::kafka::{KafkaSettings, topics};
 use insight::projectors::schema;
 use insight::relay;
+use insight::verify::verify;
 use tokio_util::sync::CancellationToken;
 
 use crate::environment;
 use crate::ledger::Ledger;
 use crate::random_history::RandomHistory;
-use crate::read_models::{NAMES, Projectors, dump, reached};
+use crate::read_models::{ALL, Projectors, dump, reached};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_and_kafka_give_the_same_rows() {
@@ -28,10 +29,12 @@ async fn the_store_and_kafka_give_the_same_rows() {
     reached(pool, head).await;
     projectors.stop().await;
     let from_store = dump(pool).await;
+    let report = verify(pool).await.unwrap();
+    assert!(report.is_clean(), "{report}");
     assert!(from_store.len() > 500, "{} rows are too few to show anything", from_store.len());
 
     // All of it dropped, and read again from the topics.
-    for name in NAMES {
+    for name in ALL {
         let schema = schema::Schema::named(name).unwrap();
         schema::recreate(&mut *pool.acquire().await.unwrap(), schema).await.unwrap();
     }
@@ -52,4 +55,7 @@ async fn the_store_and_kafka_give_the_same_rows() {
     let differing = from_store.iter().zip(&from_kafka).find(|(one, other)| one != other);
     assert_eq!(differing, None, "the first row that differs");
     assert_eq!(from_store.len(), from_kafka.len());
+    // A row of risk names what it was computed from, and equals its recomputation.
+    let report = verify(pool).await.unwrap();
+    assert!(report.is_clean(), "{report}");
 }

@@ -67,6 +67,21 @@ impl Process {
         child.wait().unwrap();
     }
 
+    /// `kill -STOP`: it is there and does nothing, and knows nothing of that afterwards.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.child.as_ref().expect("it was started").id().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
+    }
+
     /// Waits for its end and says whether it was a success.
     pub fn finish(mut self) -> bool {
         let mut child = self.child.take().expect("it was started");

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use insight::analysis::Settings as Simulation;
 use insight::domain::ids::{MARKET_SHARD, Position};
 use insight::feed::Source;
 use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
 use insight::projectors::prices::Prices;
+use insight::projectors::risk::{Engine, Risk};
 use insight::projectors::valuations::Valuations;
 use insight::projectors::{self, Error, ReadModel, Settings};
 use sqlx::{AssertSqlSafe, PgPool};
@@ -16,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 /// The read models that follow from the log alone, to the digit.
 pub const NAMES: [&str; 5] = ["directory", "holdings", "prices", "valuations", "activity"];
+/// Risk as well, whose rows are a function of what they name, and of when they were computed.
+pub const ALL: [&str; 6] = ["directory", "holdings", "prices", "valuations", "activity", "risk"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Their projectors. Killed wherever they stand when dropped.
@@ -29,6 +33,9 @@ impl Projectors {
         all.spawn(Prices::default(), source, pool);
         all.spawn(Valuations::open(source, pool).await.unwrap(), source, pool);
         all.spawn(Activity::default(), source, pool);
+        let simulation = Simulation { seed: 11, degrees_of_freedom: 5.0, paths: 1_024 };
+        let engine = Engine { window: 120, simulation, threads: 1 };
+        all.spawn(Risk::open(source, pool, engine).await.unwrap(), source, pool);
         all
     }
 
@@ -46,11 +53,12 @@ impl Projectors {
     }
 }
 
-/// Waits until every read model holds the log up to here, and valuations the prices.
+/// Waits until every read model holds the log up to here, and those that join prices the prices.
 pub async fn reached(pool: &PgPool, position: Position) {
     let market = "select coalesce(max(position), 0) from events where shard = $1";
     let prices: i64 = sqlx::query_scalar(market).bind(MARKET_SHARD.0).fetch_one(pool).await.unwrap();
-    for name in NAMES {
+    for name in ALL {
+        let joins_prices = ["valuations", "risk"].contains(&name);
         let sql = format!(
             "select coalesce(min(scanned_to), 0), coalesce(min(price_position), 0) from {name}.checkpoints"
         );
@@ -58,7 +66,7 @@ pub async fn reached(pool: &PgPool, position: Position) {
         loop {
             let (scanned_to, price_position): (i64, i64) =
                 sqlx::query_as(AssertSqlSafe(sql.clone())).fetch_one(pool).await.unwrap();
-            if scanned_to >= position.0 && (name != "valuations" || price_position >= prices) {
+            if scanned_to >= position.0 && (!joins_prices || price_position >= prices) {
                 break;
             }
             assert!(
