@@ -59,6 +59,15 @@ struct Opened {
     place: Place,
 }
 
+/// Where the live ticks stand in the log.
+#[derive(Clone, Copy, Default)]
+struct Ticks {
+    /// The last one of the days before the last.
+    before_last_day: Option<Place>,
+    /// The last one.
+    last: Option<Place>,
+}
+
 /// The answer to a body of prices.
 #[derive(Deserialize)]
 struct PricesAnswer {
@@ -99,15 +108,15 @@ pub async fn play(base_url: &str, options: &Options, progress: &Progress) -> Res
     steps.push(running.end());
 
     let running = begin("live ticks", stage.market.assets.len() * LIVE_DAYS);
-    let last_tick = stage.post_ticks(live_from, &running).await?;
+    let ticks = stage.post_ticks(live_from, &running).await?;
     steps.push(running.end());
 
     let running = begin("holdings and valuations", portfolios.len());
-    let valued = stage.ask_for_values(&portfolios, last_tick, &running).await?;
+    let valued = stage.ask_for_values(&portfolios, ticks, &running).await?;
     steps.push(running.end());
 
     let running = begin("risk", portfolios.len());
-    let risks = stage.ask_for_risks(&portfolios, last_close, last_tick, &running).await?;
+    let risks = stage.ask_for_risks(&portfolios, last_close, ticks, &running).await?;
     steps.push(running.end());
 
     let reports = portfolios.into_iter().zip(valued).zip(risks);
@@ -175,8 +184,8 @@ impl Stage<'_> {
     }
 
     /// Day after day, all assets of a day together.
-    async fn post_ticks(&self, live_from: usize, running: &Running) -> Result<Option<Place>, Error> {
-        let mut last = None;
+    async fn post_ticks(&self, live_from: usize, running: &Running) -> Result<Ticks, Error> {
+        let mut ticks = Ticks::default();
         for (day, date) in self.market.days.iter().enumerate().skip(live_from) {
             let at = date.and_time(TICK_AT).and_utc();
             let bodies = self.market.assets.chunks(TICKS_A_BODY).enumerate().map(|(number, assets)| {
@@ -187,9 +196,9 @@ impl Stage<'_> {
                 let key = format!("demo/ticks/{}/{date}/{number}", self.market.assets.len());
                 (key, lines(assets.iter().map(line)))
             });
-            last = last.max(self.post_prices(bodies, running).await?);
+            ticks = Ticks { before_last_day: ticks.last, last: self.post_prices(bodies, running).await? };
         }
-        Ok(last)
+        Ok(ticks)
     }
 
     async fn post_prices(
@@ -273,7 +282,7 @@ impl Stage<'_> {
     async fn ask_for_values(
         &self,
         portfolios: &[Opened],
-        last_tick: Option<Place>,
+        ticks: Ticks,
         running: &Running,
     ) -> Result<Vec<(Value, Value)>, Error> {
         let ask = |portfolio: &'_ Opened| {
@@ -281,7 +290,7 @@ impl Stage<'_> {
             async move {
                 let holdings = self.read(&id, "holdings", trade).await?;
                 let mut valuation = self.read(&id, "valuation", trade).await?;
-                if let Some(tick) = last_tick {
+                if let Some(tick) = ticks.last {
                     valuation = self.read(&id, "valuation", tick).await?;
                 }
                 running.advance(1);
@@ -295,12 +304,12 @@ impl Stage<'_> {
         &self,
         portfolios: &[Opened],
         last_close: Option<Place>,
-        last_tick: Option<Place>,
+        ticks: Ticks,
         running: &Running,
     ) -> Result<Vec<(Value, bool)>, Error> {
         let ask = |portfolio: &'_ Opened| {
             let id = portfolio.id.clone();
-            let places = [Some(portfolio.place), last_close, last_tick];
+            let places = [Some(portfolio.place), last_close, ticks.before_last_day];
             async move {
                 let risk = self.current_risk(&id, places).await?;
                 running.advance(1);
@@ -310,10 +319,10 @@ impl Stage<'_> {
         stream::iter(portfolios.iter().map(ask)).buffered(PORTFOLIOS_AT_ONCE).try_collect().await
     }
 
-    /// The risk of a portfolio once it reflects its last trade, the last close and the last tick, or what there is of it after
-    /// [`RISK_PATIENCE`].
+    /// The risk of a portfolio once it reflects its last trade, the last close and the ticks of the last day, or what there is of
+    /// it after [`RISK_PATIENCE`]. A row names the last prices of the assets that it is about, so no tick but theirs can be asked for.
     async fn current_risk(&self, id: &str, places: [Option<Place>; 3]) -> Result<(Value, bool), Error> {
-        let [trade, close, tick] = places.map(|place| place.map_or(0, |place| place.position));
+        let [trade, close, day_before] = places.map(|place| place.map_or(0, |place| place.position));
         let give_up_at = Instant::now() + RISK_PATIENCE;
         loop {
             let risk: Value = match self.client.get(&format!("/v1/portfolios/{id}/risk")).await {
@@ -322,8 +331,9 @@ impl Stage<'_> {
                 answer => answer?,
             };
             let at = |field: &str| risk[field].as_i64().unwrap_or(-1);
-            let is_current =
-                at("portfolio_position") >= trade && at("cut") >= close && at("price_position") >= tick;
+            let is_current = at("portfolio_position") >= trade
+                && at("model_cut") >= close
+                && at("price_position") > day_before;
             if is_current || Instant::now() >= give_up_at {
                 return Ok((risk, is_current));
             }

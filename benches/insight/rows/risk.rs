@@ -162,7 +162,7 @@ async fn risk_at(
         if answer.status == 200 {
             let risk: Value = answer.json()?;
             let reflects = risk["portfolio_position"].as_i64().unwrap_or(-1) >= position;
-            if reflects && risk["methods"][0]["var_99"].is_object() {
+            if reflects && risk["value_at_risk_99"].is_number() {
                 return Ok(());
             }
         }
