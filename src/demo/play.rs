@@ -1,12 +1,10 @@
 //! The steps of the demo, one after the other.
 
-use std::time::Duration;
-
 use chrono::NaiveTime;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::client::{Accepted, Client, Error, Place};
 use super::history::{self, Fact, LIVE_DAYS};
@@ -27,8 +25,6 @@ const PRICE_BODIES_AT_ONCE: usize = 4;
 const TICKS_A_BODY: usize = 5_000;
 /// How long a read waits on the server for what was written.
 const MAX_WAIT_MS: u64 = 10_000;
-/// How long the risk of a portfolio may take to reflect the last price.
-const RISK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How large the demo is, and which one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,15 +53,6 @@ struct Opened {
     facts: Vec<Fact>,
     /// Of its last command.
     place: Place,
-}
-
-/// Where the live ticks stand in the log.
-#[derive(Clone, Copy, Default)]
-struct Ticks {
-    /// The last one of the days before the last.
-    before_last_day: Option<Place>,
-    /// The last one.
-    last: Option<Place>,
 }
 
 /// The answer to a body of prices.
@@ -108,30 +95,30 @@ pub async fn play(base_url: &str, options: &Options, progress: &Progress) -> Res
     steps.push(running.end());
 
     let running = begin("live ticks", stage.market.assets.len() * LIVE_DAYS);
-    let ticks = stage.post_ticks(live_from, &running).await?;
+    let last_price = stage.post_ticks(live_from, &running).await?.max(last_close);
     steps.push(running.end());
 
-    let running = begin("holdings and valuations", portfolios.len());
-    let valued = stage.ask_for_values(&portfolios, ticks, &running).await?;
+    let running = begin("holdings and valuations", portfolios.len() * 2);
+    let holdings = stage.ask(&portfolios, "holdings", None, &running).await?;
+    let valuations = stage.ask(&portfolios, "valuation", last_price, &running).await?;
     steps.push(running.end());
 
     let running = begin("risk", portfolios.len());
-    let risks = stage.ask_for_risks(&portfolios, last_close, ticks, &running).await?;
+    let risks = stage.ask(&portfolios, "risk", last_price, &running).await?;
     steps.push(running.end());
 
-    let reports = portfolios.into_iter().zip(valued).zip(risks);
-    let reports =
-        reports.map(|((portfolio, (holdings, valuation)), (risk, risk_is_current))| PortfolioReport {
-            portfolio_id: portfolio.id,
-            name: portfolio.style.name.into(),
-            investor: portfolio.investor,
-            settings: portfolio.style.settings,
-            facts: portfolio.facts.len(),
-            holdings,
-            valuation,
-            risk,
-            risk_is_current,
-        });
+    let answers = holdings.into_iter().zip(valuations).zip(risks);
+    let reports = portfolios.into_iter().zip(answers);
+    let reports = reports.map(|(portfolio, ((holdings, valuation), risk))| PortfolioReport {
+        portfolio_id: portfolio.id,
+        name: portfolio.style.name.into(),
+        investor: portfolio.investor,
+        settings: portfolio.style.settings,
+        facts: portfolio.facts.len(),
+        holdings,
+        valuation,
+        risk,
+    });
     Ok(Report {
         base_url: base_url.trim_end_matches('/').into(),
         run: options.run.clone(),
@@ -184,8 +171,8 @@ impl Stage<'_> {
     }
 
     /// Day after day, all assets of a day together.
-    async fn post_ticks(&self, live_from: usize, running: &Running) -> Result<Ticks, Error> {
-        let mut ticks = Ticks::default();
+    async fn post_ticks(&self, live_from: usize, running: &Running) -> Result<Option<Place>, Error> {
+        let mut last = None;
         for (day, date) in self.market.days.iter().enumerate().skip(live_from) {
             let at = date.and_time(TICK_AT).and_utc();
             let bodies = self.market.assets.chunks(TICKS_A_BODY).enumerate().map(|(number, assets)| {
@@ -196,9 +183,9 @@ impl Stage<'_> {
                 let key = format!("demo/ticks/{}/{date}/{number}", self.market.assets.len());
                 (key, lines(assets.iter().map(line)))
             });
-            ticks = Ticks { before_last_day: ticks.last, last: self.post_prices(bodies, running).await? };
+            last = last.max(self.post_prices(bodies, running).await?);
         }
-        Ok(ticks)
+        Ok(last)
     }
 
     async fn post_prices(
@@ -278,72 +265,28 @@ impl Stage<'_> {
         Ok(portfolio)
     }
 
-    /// Holdings with the last trade in them, valuations with the last trade and the last tick.
-    async fn ask_for_values(
+    /// What the server says of each portfolio, with its last command in it, and the last price if there is one to wait for.
+    async fn ask(
         &self,
         portfolios: &[Opened],
-        ticks: Ticks,
+        what: &'static str,
+        last_price: Option<Place>,
         running: &Running,
-    ) -> Result<Vec<(Value, Value)>, Error> {
-        let ask = |portfolio: &'_ Opened| {
-            let (id, trade) = (portfolio.id.clone(), portfolio.place);
+    ) -> Result<Vec<Value>, Error> {
+        let ask = |portfolio: &Opened| {
+            let path =
+                format!("/v1/portfolios/{}/{what}?max_wait_ms={MAX_WAIT_MS}&min_position=", portfolio.id);
+            let places = [Some(portfolio.place), last_price];
             async move {
-                let holdings = self.read(&id, "holdings", trade).await?;
-                let mut valuation = self.read(&id, "valuation", trade).await?;
-                if let Some(tick) = ticks.last {
-                    valuation = self.read(&id, "valuation", tick).await?;
+                let mut answer = Value::Null;
+                for place in places.into_iter().flatten() {
+                    answer = self.client.get(&format!("{path}{place}")).await?;
                 }
                 running.advance(1);
-                Ok((holdings, valuation))
+                Ok(answer)
             }
         };
         stream::iter(portfolios.iter().map(ask)).buffered(PORTFOLIOS_AT_ONCE).try_collect().await
-    }
-
-    async fn ask_for_risks(
-        &self,
-        portfolios: &[Opened],
-        last_close: Option<Place>,
-        ticks: Ticks,
-        running: &Running,
-    ) -> Result<Vec<(Value, bool)>, Error> {
-        let ask = |portfolio: &'_ Opened| {
-            let id = portfolio.id.clone();
-            let places = [Some(portfolio.place), last_close, ticks.before_last_day];
-            async move {
-                let risk = self.current_risk(&id, places).await?;
-                running.advance(1);
-                Ok(risk)
-            }
-        };
-        stream::iter(portfolios.iter().map(ask)).buffered(PORTFOLIOS_AT_ONCE).try_collect().await
-    }
-
-    /// The risk of a portfolio once it reflects its last trade, the last close and the ticks of the last day, or what there is of
-    /// it after [`RISK_PATIENCE`]. A row names the last prices of the assets that it is about, so no tick but theirs can be asked for.
-    async fn current_risk(&self, id: &str, places: [Option<Place>; 3]) -> Result<(Value, bool), Error> {
-        let [trade, close, day_before] = places.map(|place| place.map_or(0, |place| place.position));
-        let give_up_at = Instant::now() + RISK_PATIENCE;
-        loop {
-            let risk: Value = match self.client.get(&format!("/v1/portfolios/{id}/risk")).await {
-                // No row yet.
-                Err(Error::Refused { status, .. }) if status.as_u16() == 404 => Value::Null,
-                answer => answer?,
-            };
-            let at = |field: &str| risk[field].as_i64().unwrap_or(-1);
-            let is_current = at("portfolio_position") >= trade
-                && at("model_cut") >= close
-                && at("price_position") > day_before;
-            if is_current || Instant::now() >= give_up_at {
-                return Ok((risk, is_current));
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn read(&self, id: &str, what: &str, not_before: Place) -> Result<Value, Error> {
-        let path = format!("/v1/portfolios/{id}/{what}?min_position={not_before}&max_wait_ms={MAX_WAIT_MS}");
-        self.client.get(&path).await
     }
 }
 

@@ -139,10 +139,9 @@ fn risk(portfolio: &PortfolioReport) -> String {
     }
     let seed = methods.iter().find_map(|method| method["seed"].as_u64());
     let statistic = |field: &str| risk["figures"][field].as_f64().and_then(exact);
-    let not_yet = if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" };
     format!(
         "{table}  in {}, with 95 % intervals; of today's holdings over {} trading days, up to market position {}; seed {}\n  \
-         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings{not_yet}\n",
+         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings\n",
         text(&risk["base_currency"]),
         count(&methods[0]["window"]),
         count(&risk["model_cut"]),
@@ -282,7 +281,6 @@ mod tests {
                     "volatility_annualized": 0.2712, "sharpe": 0.913, "risk_free": 0.0, "coverage": 1.0,
                 },
             }),
-            risk_is_current: true,
         };
         Report {
             base_url: "http://127.0.0.1:8080".into(),
