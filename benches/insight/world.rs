@@ -22,13 +22,14 @@ pub struct Accepted {
     pub place: String,
 }
 
-/// The holdings of a portfolio, once they show what was done at this place.
-pub async fn holdings_at(
+/// What is said of a portfolio (`holdings`, `risk`, …), once it reflects what was done at this place.
+pub async fn read_at(
     connection: &mut Connection,
     portfolio: &str,
+    what: &str,
     place: &str,
 ) -> anyhow::Result<Answer> {
-    let path = format!("/v1/portfolios/{portfolio}/holdings?min_position={place}&max_wait_ms=10000");
+    let path = format!("/v1/portfolios/{portfolio}/{what}?min_position={place}&max_wait_ms=10000");
     let since = Instant::now();
     loop {
         let answer = connection.get(&path).await?;

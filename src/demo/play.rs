@@ -1,12 +1,10 @@
 //! The steps of the demo, one after the other.
 
-use std::time::Duration;
-
 use chrono::NaiveTime;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::client::{Accepted, Client, Error, Place};
 use super::history::{self, Fact, LIVE_DAYS};
@@ -27,8 +25,6 @@ const PRICE_BODIES_AT_ONCE: usize = 4;
 const TICKS_A_BODY: usize = 5_000;
 /// How long a read waits on the server for what was written.
 const MAX_WAIT_MS: u64 = 10_000;
-/// How long the risk of a portfolio may take to reflect the last price.
-const RISK_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How large the demo is, and which one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,30 +95,30 @@ pub async fn play(base_url: &str, options: &Options, progress: &Progress) -> Res
     steps.push(running.end());
 
     let running = begin("live ticks", stage.market.assets.len() * LIVE_DAYS);
-    let last_tick = stage.post_ticks(live_from, &running).await?;
+    let last_price = stage.post_ticks(live_from, &running).await?.max(last_close);
     steps.push(running.end());
 
-    let running = begin("holdings and valuations", portfolios.len());
-    let valued = stage.ask_for_values(&portfolios, last_tick, &running).await?;
+    let running = begin("holdings and valuations", portfolios.len() * 2);
+    let holdings = stage.ask(&portfolios, "holdings", None, &running).await?;
+    let valuations = stage.ask(&portfolios, "valuation", last_price, &running).await?;
     steps.push(running.end());
 
     let running = begin("risk", portfolios.len());
-    let risks = stage.ask_for_risks(&portfolios, last_close, last_tick, &running).await?;
+    let risks = stage.ask(&portfolios, "risk", last_price, &running).await?;
     steps.push(running.end());
 
-    let reports = portfolios.into_iter().zip(valued).zip(risks);
-    let reports =
-        reports.map(|((portfolio, (holdings, valuation)), (risk, risk_is_current))| PortfolioReport {
-            portfolio_id: portfolio.id,
-            name: portfolio.style.name.into(),
-            investor: portfolio.investor,
-            settings: portfolio.style.settings,
-            facts: portfolio.facts.len(),
-            holdings,
-            valuation,
-            risk,
-            risk_is_current,
-        });
+    let answers = holdings.into_iter().zip(valuations).zip(risks);
+    let reports = portfolios.into_iter().zip(answers);
+    let reports = reports.map(|(portfolio, ((holdings, valuation), risk))| PortfolioReport {
+        portfolio_id: portfolio.id,
+        name: portfolio.style.name.into(),
+        investor: portfolio.investor,
+        settings: portfolio.style.settings,
+        facts: portfolio.facts.len(),
+        holdings,
+        valuation,
+        risk,
+    });
     Ok(Report {
         base_url: base_url.trim_end_matches('/').into(),
         run: options.run.clone(),
@@ -269,71 +265,28 @@ impl Stage<'_> {
         Ok(portfolio)
     }
 
-    /// Holdings with the last trade in them, valuations with the last trade and the last tick.
-    async fn ask_for_values(
+    /// What the server says of each portfolio, with its last command in it, and the last price if there is one to wait for.
+    async fn ask(
         &self,
         portfolios: &[Opened],
-        last_tick: Option<Place>,
+        what: &'static str,
+        last_price: Option<Place>,
         running: &Running,
-    ) -> Result<Vec<(Value, Value)>, Error> {
-        let ask = |portfolio: &'_ Opened| {
-            let (id, trade) = (portfolio.id.clone(), portfolio.place);
+    ) -> Result<Vec<Value>, Error> {
+        let ask = |portfolio: &Opened| {
+            let path =
+                format!("/v1/portfolios/{}/{what}?max_wait_ms={MAX_WAIT_MS}&min_position=", portfolio.id);
+            let places = [Some(portfolio.place), last_price];
             async move {
-                let holdings = self.read(&id, "holdings", trade).await?;
-                let mut valuation = self.read(&id, "valuation", trade).await?;
-                if let Some(tick) = last_tick {
-                    valuation = self.read(&id, "valuation", tick).await?;
+                let mut answer = Value::Null;
+                for place in places.into_iter().flatten() {
+                    answer = self.client.get(&format!("{path}{place}")).await?;
                 }
                 running.advance(1);
-                Ok((holdings, valuation))
+                Ok(answer)
             }
         };
         stream::iter(portfolios.iter().map(ask)).buffered(PORTFOLIOS_AT_ONCE).try_collect().await
-    }
-
-    async fn ask_for_risks(
-        &self,
-        portfolios: &[Opened],
-        last_close: Option<Place>,
-        last_tick: Option<Place>,
-        running: &Running,
-    ) -> Result<Vec<(Value, bool)>, Error> {
-        let ask = |portfolio: &'_ Opened| {
-            let id = portfolio.id.clone();
-            let places = [Some(portfolio.place), last_close, last_tick];
-            async move {
-                let risk = self.current_risk(&id, places).await?;
-                running.advance(1);
-                Ok(risk)
-            }
-        };
-        stream::iter(portfolios.iter().map(ask)).buffered(PORTFOLIOS_AT_ONCE).try_collect().await
-    }
-
-    /// The risk of a portfolio once it reflects its last trade, the last close and the last tick, or what there is of it after
-    /// [`RISK_PATIENCE`].
-    async fn current_risk(&self, id: &str, places: [Option<Place>; 3]) -> Result<(Value, bool), Error> {
-        let [trade, close, tick] = places.map(|place| place.map_or(0, |place| place.position));
-        let give_up_at = Instant::now() + RISK_PATIENCE;
-        loop {
-            let risk: Value = match self.client.get(&format!("/v1/portfolios/{id}/risk")).await {
-                // No row yet.
-                Err(Error::Refused { status, .. }) if status.as_u16() == 404 => Value::Null,
-                answer => answer?,
-            };
-            let at = |field: &str| risk[field].as_i64().unwrap_or(-1);
-            let is_current =
-                at("portfolio_position") >= trade && at("cut") >= close && at("price_position") >= tick;
-            if is_current || Instant::now() >= give_up_at {
-                return Ok((risk, is_current));
-            }
-            sleep(Duration::from_millis(100)).await;
-        }
-    }
-
-    async fn read(&self, id: &str, what: &str, not_before: Place) -> Result<Value, Error> {
-        let path = format!("/v1/portfolios/{id}/{what}?min_position={not_before}&max_wait_ms={MAX_WAIT_MS}");
-        self.client.get(&path).await
     }
 }
 

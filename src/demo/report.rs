@@ -40,7 +40,7 @@ pub struct Step {
     pub per_second: f64,
 }
 
-/// A portfolio at the end of the demo.
+/// A portfolio at the end of the demo: every answer reflects its last command, and the last price where prices matter.
 #[derive(Debug, Serialize)]
 pub struct PortfolioReport {
     /// Its id.
@@ -57,10 +57,8 @@ pub struct PortfolioReport {
     pub holdings: Value,
     /// Answer of `/valuation`.
     pub valuation: Value,
-    /// Answer of `/risk`; it may be behind the holdings only if [`Self::risk_is_current`] is false.
+    /// Answer of `/risk`.
     pub risk: Value,
-    /// Whether the risk reflects the last trade, the last close and the last tick.
-    pub risk_is_current: bool,
 }
 
 /// Where the prices are from.

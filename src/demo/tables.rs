@@ -121,7 +121,7 @@ fn holdings(portfolio: &PortfolioReport) -> String {
 /// What may be lost in a day, by three methods, each with its interval.
 fn risk(portfolio: &PortfolioReport) -> String {
     let risk = &portfolio.risk;
-    let methods = list(&risk["methods"]);
+    let methods = list(&risk["figures"]["methods"]);
     if methods.is_empty() {
         return format!("  no risk yet: {risk}\n");
     }
@@ -138,14 +138,13 @@ fn risk(portfolio: &PortfolioReport) -> String {
         table.row([method_name(method), count(&method["scenarios"])].into_iter().chain(figures));
     }
     let seed = methods.iter().find_map(|method| method["seed"].as_u64());
-    let statistic = |field: &str| risk[field].as_f64().and_then(exact);
-    let not_yet = if portfolio.risk_is_current { "" } else { "; NOT YET of the last trade and price" };
+    let statistic = |field: &str| risk["figures"][field].as_f64().and_then(exact);
     format!(
         "{table}  in {}, with 95 % intervals; of today's holdings over {} trading days, up to market position {}; seed {}\n  \
-         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings{not_yet}\n",
+         volatility {} a year, Sharpe ratio {} (risk-free {}); covers {} of the holdings\n",
         text(&risk["base_currency"]),
         count(&methods[0]["window"]),
-        count(&risk["cut"]),
+        count(&risk["model_cut"]),
         seed.map_or(ABSENT.into(), |seed| seed.to_string()),
         percent(statistic("volatility_annualized")),
         statistic("sharpe").map_or(ABSENT.into(), |ratio| number(ratio, 2)),
@@ -276,10 +275,12 @@ mod tests {
                 "unpriced": [],
             }),
             risk: json!({
-                "base_currency": "USD", "methods": [method("filtered_historical", 1.0), method("historical", 1.1), monte_carlo],
-                "volatility_annualized": 0.2712, "sharpe": 0.913, "risk_free": 0.0, "coverage": 1.0, "cut": 166_223,
+                "base_currency": "USD", "model_cut": 166_223,
+                "figures": {
+                    "methods": [method("filtered_historical", 1.0), method("historical", 1.1), monte_carlo],
+                    "volatility_annualized": 0.2712, "sharpe": 0.913, "risk_free": 0.0, "coverage": 1.0,
+                },
             }),
-            risk_is_current: true,
         };
         Report {
             base_url: "http://127.0.0.1:8080".into(),

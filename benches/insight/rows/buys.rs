@@ -8,7 +8,7 @@ use crate::http::Connection;
 use crate::load::{Caller, Load, share_of};
 use crate::outcome::Measured;
 use crate::processes::{Data, Database, Program, data_folder};
-use crate::world::{Accepted, World, holdings_at};
+use crate::world::{Accepted, World, read_at};
 
 const CALLERS: usize = 64;
 const PORTFOLIOS: usize = 1_000;
@@ -30,7 +30,7 @@ pub async fn all_roles(settings: Settings) -> anyhow::Result<Measured> {
     let (measured, last) = buys(&program, None, settings).await?;
     let lag = Instant::now();
     if let Some((portfolio, place)) = last {
-        holdings_at(&mut Connection::open(program.port).await?, &portfolio, &place).await?;
+        read_at(&mut Connection::open(program.port).await?, &portfolio, "holdings", &place).await?;
     }
     let measured =
         measured.figure("lag at the end", lag.elapsed().as_secs_f64(), "s").condition("roles", "all");

@@ -10,7 +10,7 @@ use crate::http::Connection;
 use crate::load::{Caller, Load, share_of};
 use crate::outcome::Measured;
 use crate::processes::{Data, Program, data_folder};
-use crate::world::{ASSETS, Accepted, World, holdings_at};
+use crate::world::{ASSETS, Accepted, World, read_at};
 
 const CALLERS: usize = 64;
 const PORTFOLIOS: usize = 1_000;
@@ -75,7 +75,7 @@ async fn fill(port: u16, world: &Arc<World>) -> anyhow::Result<usize> {
                         connection.post(&path, &format!("fill-{number}"), &world.buy(number)).await?;
                     place = answer.json::<Accepted>()?.place;
                 }
-                bytes = holdings_at(&mut connection, &portfolio, &place).await?.body.len();
+                bytes = read_at(&mut connection, &portfolio, "holdings", &place).await?.body.len();
             }
             anyhow::Ok(bytes)
         }

@@ -1,20 +1,19 @@
 //! Risk: the kernel alone, and from a trade to the figures that anyone can read.
 
 use std::fmt::Write;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use chrono::{Datelike, NaiveDate, Weekday};
 use insight::risk::{Column, ExposureVector, Pool, Scenarios, TailFigures, engine};
 use serde_json::Value;
-use tokio::time::sleep;
 
 use crate::Settings;
 use crate::http::Connection;
 use crate::load::Load;
 use crate::outcome::Measured;
 use crate::processes::{Data, Program, data_folder};
-use crate::world::{ASSETS, Accepted, World};
+use crate::world::{ASSETS, Accepted, World, read_at};
 
 const PORTFOLIOS: usize = 1_000;
 const BATCHES: usize = 16;
@@ -22,8 +21,6 @@ const HELD: usize = 20;
 const TRADES: usize = 200;
 /// Days of closes: enough for the model's window.
 const CLOSES: usize = 1_100;
-const MODEL_WITHIN: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(1);
 
 /// Every core computes whole portfolios on one shared matrix.
 pub async fn exact_figures(_: Settings) -> anyhow::Result<Measured> {
@@ -98,7 +95,7 @@ impl Lehmer {
     }
 }
 
-/// One trade after the other; each is timed until the risk of its portfolio names it.
+/// One trade after the other; each is timed until the risk of its portfolio reflects it.
 pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
     let folder = data_folder()?;
     let program = Program::serve(&["all"], Data::Embedded(folder.path())).await?;
@@ -108,6 +105,7 @@ pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
     if closes["rejected"] != 0 {
         bail!("closes were rejected: {closes}");
     }
+    let closes = closes["place"].as_str().context("a place")?.to_owned();
     for portfolio in world.portfolios.iter() {
         for number in 0..HELD {
             let path = format!("/v1/portfolios/{portfolio}/buy");
@@ -117,9 +115,12 @@ pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
                 .json::<Accepted>()?;
         }
     }
-    // The first figures need the model, which is made some seconds after the last close.
+    // The model is made some seconds after the last close.
     for portfolio in world.portfolios.iter() {
-        risk_at(&mut connection, portfolio, 0, MODEL_WITHIN).await?;
+        let risk: Value = read_at(&mut connection, portfolio, "risk", &closes).await?.json()?;
+        if !risk["value_at_risk_99"].is_number() {
+            bail!("there is no figure to begin with: {risk}");
+        }
     }
     let (began, before) = (Instant::now(), program.cpu(None));
     let mut times = Vec::with_capacity(TRADES);
@@ -128,9 +129,7 @@ pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
         let path = format!("/v1/portfolios/{portfolio}/buy");
         let answer = connection.post(&path, &format!("trade-{number}"), &world.buy(number)).await?;
         let since = Instant::now();
-        let place = answer.json::<Accepted>()?.place;
-        let position = place.rsplit(':').next().and_then(|text| text.parse().ok()).context("a place")?;
-        risk_at(&mut connection, portfolio, position, Duration::from_secs(10)).await?;
+        read_at(&mut connection, portfolio, "risk", &answer.json::<Accepted>()?.place).await?;
         times.push(since.elapsed());
     }
     let cpu = program.cpu(None).since(before);
@@ -146,34 +145,6 @@ pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
         .condition("roles", "all");
     program.stop().await?;
     Ok(measured)
-}
-
-/// Asks until there are figures that reflect this position.
-async fn risk_at(
-    connection: &mut Connection,
-    portfolio: &str,
-    position: i64,
-    within: Duration,
-) -> anyhow::Result<()> {
-    let since = Instant::now();
-    let path = format!("/v1/portfolios/{portfolio}/risk");
-    loop {
-        let answer = connection.get(&path).await?;
-        if answer.status == 200 {
-            let risk: Value = answer.json()?;
-            let reflects = risk["portfolio_position"].as_i64().unwrap_or(-1) >= position;
-            if reflects && risk["methods"][0]["var_99"].is_object() {
-                return Ok(());
-            }
-        }
-        if since.elapsed() > within {
-            bail!(
-                "no risk of {portfolio} at {position} within {within:?}: {}",
-                String::from_utf8_lossy(&answer.body)
-            );
-        }
-        sleep(POLL).await;
-    }
 }
 
 /// A close on every weekday for every asset.

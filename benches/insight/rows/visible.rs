@@ -10,7 +10,7 @@ use crate::http::Connection;
 use crate::load::{Caller, Load, share_of};
 use crate::outcome::Measured;
 use crate::processes::{Data, Program, data_folder};
-use crate::world::{Accepted, World, holdings_at};
+use crate::world::{Accepted, World, read_at};
 
 const CALLERS: usize = 64;
 const PORTFOLIOS: usize = 1_000;
@@ -50,7 +50,7 @@ pub async fn append_to_visible(settings: Settings) -> anyhow::Result<Measured> {
                 did.done(since);
                 if (number + caller).is_multiple_of(WATCHED_EVERY) {
                     let acknowledged = Instant::now();
-                    holdings_at(&mut watcher, portfolio, &accepted.place).await?;
+                    read_at(&mut watcher, portfolio, "holdings", &accepted.place).await?;
                     seen.lock().expect("nobody panics while holding this").push(acknowledged.elapsed());
                 }
             }
