@@ -2,10 +2,18 @@
 insert into portfolio_risks (portfolio_id, shard, portfolio_position, price_position, model_cut, model_hash,
     engine_version, base_currency, gross_exposure, coverage, incomplete, value_at_risk_95, value_at_risk_99,
     expected_shortfall_975, risk_share, risk_band, volatility, sharpe, figures, exposures)
-select * from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
+-- As text, since an array of documents would be read and written again, and these bytes are compared.
+select r.portfolio_id, r.shard, r.portfolio_position, r.price_position, r.model_cut, r.model_hash,
+    r.engine_version, r.base_currency, r.gross_exposure, r.coverage, r.incomplete, r.value_at_risk_95,
+    r.value_at_risk_99, r.expected_shortfall_975, r.risk_share, r.risk_band, r.volatility, r.sharpe,
+    r.figures::json, r.exposures::json
+from unnest($1::uuid[], $2::smallint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[],
     $7::text[], $8::text[], $9::numeric[], $10::double precision[], $11::boolean[], $12::double precision[],
     $13::double precision[], $14::double precision[], $15::double precision[], $16::text[],
-    $17::double precision[], $18::double precision[], $19::json[], $20::json[])
+    $17::double precision[], $18::double precision[], $19::text[], $20::text[])
+    as r(portfolio_id, shard, portfolio_position, price_position, model_cut, model_hash,
+    engine_version, base_currency, gross_exposure, coverage, incomplete, value_at_risk_95, value_at_risk_99,
+    expected_shortfall_975, risk_share, risk_band, volatility, sharpe, figures, exposures)
 on conflict (portfolio_id) do update set
     shard = excluded.shard,
     portfolio_position = excluded.portfolio_position,

@@ -133,13 +133,17 @@ pub(super) struct ListProblems;
 
 impl IntoResponses for ListProblems {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
-        references(&[
+        let mut responses = references(&[
             StatusCode::CONFLICT,
             StatusCode::UNPROCESSABLE_ENTITY,
             StatusCode::INTERNAL_SERVER_ERROR,
             StatusCode::SERVICE_UNAVAILABLE,
             StatusCode::GATEWAY_TIMEOUT,
-        ])
+        ]);
+        let not_modified =
+            ResponseBuilder::new().description("The rows are those of `If-None-Match`").build();
+        responses.insert(StatusCode::NOT_MODIFIED.as_str().to_owned(), not_modified.into());
+        responses
     }
 }
 

@@ -42,8 +42,10 @@ fn post(path: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(path).header("content-type", "application/json").body(body.into()).unwrap()
 }
 
-/// The status, the last part of the type, and the fields, of a refused POST.
-async fn refused(request: Request<Body>) -> (u16, String, Vec<String>) {
+/// The status, the last part of the type, and the fields, of a refusal.
+type Refused = (u16, String, Vec<String>);
+
+async fn refused(request: Request<Body>) -> Refused {
     let response = answer(request).await;
     let status = response.status().as_u16();
     assert_eq!(response.headers()["content-type"], "application/problem+json");
@@ -55,7 +57,7 @@ async fn refused(request: Request<Body>) -> (u16, String, Vec<String>) {
     (status, slug, errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect())
 }
 
-fn expected(status: u16, slug: &str, fields: &[&str]) -> (u16, String, Vec<String>) {
+fn expected(status: u16, slug: &str, fields: &[&str]) -> Refused {
     (status, slug.to_owned(), fields.iter().map(|field| (*field).to_owned()).collect())
 }
 
@@ -108,7 +110,7 @@ async fn bodies_are_read_strictly() {
     let deep = format!("{{\"asset\":{}", "[".repeat(100_000));
     let closed = format!("{{\"asset\":{}{}}}", "[".repeat(1_000), "]".repeat(1_000));
     let nested = format!("asset{}", "[0]".repeat(126));
-    let cases: [(&[u8], (u16, String, Vec<String>)); 15] = [
+    let cases: [(&[u8], Refused); 15] = [
         (b"", expected(400, "malformed-body", &["body"])),
         (b"{", expected(400, "malformed-body", &["body"])),
         (b"nonsense", expected(400, "malformed-body", &["body"])),
@@ -256,6 +258,21 @@ async fn the_document_is_served_as_it_is_committed() {
     assert!(served == committed.as_bytes());
     let document: Value = serde_json::from_str(committed).unwrap();
     assert_eq!(document["openapi"], "3.1.0");
+    let (mut references, mut unread) = (Vec::new(), vec![&document]);
+    while let Some(value) = unread.pop() {
+        match value {
+            Value::Object(members) => {
+                references.extend(members.get("$ref").and_then(Value::as_str));
+                unread.extend(members.values());
+            }
+            Value::Array(values) => unread.extend(values),
+            _ => {}
+        }
+    }
+    for reference in references {
+        let path = reference.strip_prefix('#').unwrap();
+        assert!(document.pointer(path).is_some(), "{reference} leads nowhere");
+    }
 }
 
 #[tokio::test]

@@ -9,22 +9,22 @@
 //! away is not of that kind: the library reconnects by itself.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, Rebalance};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
-use rdkafka::{Message, Offset, Statistics, TopicPartitionList};
+use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::headers::{self, Record};
+use super::rebalances::Rebalances;
 use super::watchdog::Watchdog;
-use super::{Error, KafkaSettings, broker_log, metric, topics};
+use super::{Error, KafkaSettings, metric, topics};
 use crate::domain::ids::Shard;
 use crate::retry::Backoff;
 
@@ -34,6 +34,10 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 const HANDED_OVER_SOON: Duration = Duration::from_millis(2);
 /// How long the channel may be full before the partitions are paused.
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
+/// A client that lived for this long is no reason for a long pause when it ends.
+const LIVED_LONG: Duration = Duration::from_secs(60);
+/// How long leaving the group may take; a broker that is away notices by itself.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const CHANNEL: usize = 8;
 const RECORDS_MAX: usize = 512;
 const BYTES_MAX: usize = 1 << 20;
@@ -128,13 +132,13 @@ impl Consumer {
         self.shared.commits().insert(shard, next);
     }
 
-    /// Leaves the group, and waits until that is done.
+    /// Leaves the group, and waits a little until that is done.
     pub async fn close(mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
         self.arrivals.close();
         if let Some(ended) = self.ended.take() {
-            // Ended without a word is ended too.
-            let _ = ended.await;
+            // Too late or without a word: there is nothing more to do about it.
+            let _ = tokio::time::timeout(LEAVE_WITHIN, ended).await;
         }
     }
 }
@@ -179,8 +183,9 @@ struct Reader {
 impl Reader {
     fn run(&mut self, first: BaseConsumer<Rebalances>) {
         let mut client = Some(first);
-        let mut pauses = Backoff::pauses(Duration::from_millis(200), Duration::from_secs(10));
+        let mut pauses = Backoff::pauses(Duration::from_millis(200), Duration::from_secs(5));
         while !self.shared.stopped() {
+            let began = Instant::now();
             let made = match client.take() {
                 Some(client) => Ok(client),
                 None => self.client(),
@@ -189,6 +194,9 @@ impl Reader {
                 Ok(client) => self.read(&client),
                 Err(error) => End::Broken(error.to_string()),
             };
+            if began.elapsed() > LIVED_LONG {
+                pauses.reset();
+            }
             if let End::Broken(reason) = end {
                 metrics::counter!(metric::CONSUMERS_REMADE).increment(1);
                 tracing::warn!(reason, "the Kafka consumer is made anew");
@@ -206,6 +214,7 @@ impl Reader {
             .set("auto.offset.reset", "latest")
             .set("fetch.wait.max.ms", "50")
             .set("fetch.error.backoff.ms", "100")
+            .set("fetch.queue.backoff.ms", "20")
             .set("max.partition.fetch.bytes", "524288")
             .set("fetch.max.bytes", "8388608")
             .set("queued.max.messages.kbytes", "16384")
@@ -245,7 +254,7 @@ impl Reader {
                 Err(reason) => break End::Broken(reason),
             };
             let now = Instant::now();
-            let lag = client.context().lag.load(Ordering::Relaxed);
+            let lag = client.context().lag();
             if watchdog.stalled(lag, taken, self.paused, now) {
                 break End::Broken(format!("{lag} records behind and no progress"));
             }
@@ -394,77 +403,5 @@ impl Reader {
     fn lose_everything(&mut self, client: &BaseConsumer<Rebalances>) {
         self.outbox.extend(client.context().take());
         self.outbox.push_back(Arrival::Lost(self.shards.clone()));
-    }
-}
-
-/// Notes what the group decides, while the library carries it out.
-struct Rebalances {
-    settings: KafkaSettings,
-    changes: Mutex<Vec<Arrival>>,
-    lag: AtomicI64,
-}
-
-impl Rebalances {
-    fn new(settings: KafkaSettings) -> Self {
-        Self { settings, changes: Mutex::default(), lag: AtomicI64::new(0) }
-    }
-
-    fn note(&self, arrival: Arrival) {
-        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
-    }
-
-    fn take(&self) -> Vec<Arrival> {
-        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn shards(&self, partitions: &TopicPartitionList) -> Vec<Shard> {
-        let elements = partitions.elements();
-        elements.iter().filter_map(|e| self.settings.shard_of(e.topic(), e.partition())).collect()
-    }
-}
-
-impl ClientContext for Rebalances {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        broker_log::log(level, facility, message);
-    }
-
-    fn stats(&self, statistics: Statistics) {
-        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        let lag: i64 = partitions.map(|partition| partition.consumer_lag.max(0)).sum();
-        self.lag.store(lag, Ordering::Relaxed);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::debug!(%error, reason, "consumer");
-    }
-}
-
-impl ConsumerContext for Rebalances {
-    fn pre_rebalance(&self, client: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        if let Rebalance::Revoke(partitions) = rebalance {
-            let shards = self.shards(partitions);
-            let lost = client.assignment_lost();
-            tracing::info!(?shards, lost, "shards revoked");
-            self.note(if lost { Arrival::Lost(shards) } else { Arrival::Revoked(shards) });
-        }
-    }
-
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                let shards = self.shards(partitions);
-                tracing::info!(?shards, "shards assigned");
-                self.note(Arrival::Assigned(shards));
-            }
-            Rebalance::Revoke(_) => {}
-            Rebalance::Error(error) => tracing::warn!(%error, "rebalance"),
-        }
-    }
-
-    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
-        match result {
-            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) | Ok(()) => {}
-            Err(error) => tracing::debug!(%error, "offsets not committed"),
-        }
     }
 }

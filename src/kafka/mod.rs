@@ -9,6 +9,7 @@ mod error;
 mod headers;
 mod metric;
 mod producer;
+mod rebalances;
 pub mod scan;
 mod settings;
 pub mod topics;

@@ -162,7 +162,6 @@ fn lock(root: &Path) -> Result<File, Error> {
         .truncate(false)
         .open(&path)
         .map_err(at(&path))?;
-    #[allow(clippy::incompatible_msrv, reason = "stable since 1.89")]
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {

@@ -12,6 +12,7 @@ use crate::api::operations::Check;
 use crate::api::{self, Parts};
 use crate::commands::{self, Commands};
 use crate::event_store::read;
+use crate::queries::lag::{Lag, list_lags};
 
 /// A read model that is further behind the log than this is not fresh.
 const LAG_MAX: Duration = Duration::from_secs(30);
@@ -51,12 +52,27 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What must work for this process to be asked.
+/// What must work for this process to be asked: the log, and rows that are not too old.
 fn checks(process: &Process) -> Vec<(&'static str, Check)> {
     let pool = process.pool.clone();
     let event_store: Check = Box::new(move || {
         let pool = pool.clone();
         async move { read::head(&pool).await.map(drop).map_err(|error| error.to_string()) }.boxed()
     });
-    vec![("event store", event_store)]
+    let pool = process.pool.clone();
+    let read_models: Check = Box::new(move || {
+        let pool = pool.clone();
+        async move { fresh(&list_lags(&pool).await.map_err(|error| error.to_string())?) }.boxed()
+    });
+    vec![("event store", event_store), ("read models", read_models)]
+}
+
+fn fresh(lags: &[Lag]) -> Result<(), String> {
+    let late = lags.iter().filter(|lag| lag.seconds > LAG_MAX.as_secs_f64());
+    let late: Vec<String> = late
+        .map(|lag| {
+            format!("{} is {} events, {:.0} s, behind the log", lag.read_model, lag.events, lag.seconds)
+        })
+        .collect();
+    if late.is_empty() { Ok(()) } else { Err(late.join("; ")) }
 }

@@ -1,6 +1,6 @@
 //! A process: settings, the database it stands on, the way it reads the log, and its end.
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
@@ -9,7 +9,7 @@ use super::{Role, api, project, relay};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
-use crate::kafka::KafkaSettings;
+use crate::kafka::{KafkaSettings, topics};
 use crate::postgres::{self, EmbeddedPostgres, Session};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, MetricsHandle};
@@ -30,6 +30,9 @@ impl Process {
     /// Opens the database, or starts the private one, and brings its schemas up to date.
     pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics_recorder(metrics::describe)?;
+        if let Some(kafka) = kafka(&settings) {
+            check_topics(&kafka).await?;
+        }
         let (options, embedded) = database(&settings).await?;
         let pool = prepare(&options, &settings).await?;
         let source = source(&settings, &pool);
@@ -94,6 +97,19 @@ pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
     let brokers = settings.bus.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty())?;
     let prefix = settings.bus.kafka_topic_prefix.as_str().into();
     Some(KafkaSettings { prefix, ..KafkaSettings::new(brokers) })
+}
+
+/// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.
+async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
+    for topic in topics::describe(kafka).await? {
+        let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
+        match topic.partitions {
+            Some(found) if found == declared => {}
+            Some(found) => bail!("topic {} has {found} partitions, {declared} are declared", topic.name),
+            None => bail!("topic {} is missing: run insight topics apply", topic.name),
+        }
+    }
+    Ok(())
 }
 
 /// The bus, which this verb cannot do without.

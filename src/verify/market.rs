@@ -8,7 +8,7 @@
 //! | rate | direct, inverse, through USD, through EUR; each step rounded; one that rounds to nothing is none |
 //! | rate of a day | the same from closes: the last on or before it, at most 7 days old, of the best source that has one |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -170,6 +170,14 @@ impl Market {
         self.way(from, to, |asset| asset.close_for(day))
     }
 
+    /// What live prices of these assets and live rates are made from, without the closes of past days.
+    pub fn prices_of(&self, assets: &BTreeSet<String>) -> Self {
+        let is_asked = |(id, asset): &(&String, &Asset)| asset.class == "fx" || assets.contains(*id);
+        let slim = |(id, asset): (&String, &Asset)| (id.clone(), asset.with_newest_closes());
+        let assets = self.assets.iter().filter(is_asked).map(slim).collect();
+        Self { assets, symbols: BTreeMap::new() }
+    }
+
     /// Finds a way from one currency to another, by a price of each pair and the position it is from.
     fn way(&self, from: &str, to: &str, price: impl Fn(&Asset) -> Option<(Units, i64)>) -> Option<Rate> {
         let quoted = |from: &str, to: &str| {
@@ -244,6 +252,27 @@ impl Asset {
             let at = end_of(newest)?;
             Some(Live { price: close.price, at, day: Some(newest.clone()), source: name.to_owned() })
         })
+    }
+
+    fn with_newest_closes(&self) -> Self {
+        let slim = |(name, source): (&String, &Source)| {
+            let newest = source.newest_close().map(|(day, close)| (day.clone(), close.clone()));
+            let (tick, close_day) = (source.tick.clone(), source.close_day.clone());
+            let closes = newest.into_iter().collect();
+            (name.clone(), Source { first_used: source.first_used, tick, close_day, closes })
+        };
+        Self {
+            symbol: self.symbol.clone(),
+            name: self.name.clone(),
+            class: self.class.clone(),
+            currency: self.currency.clone(),
+            isin: self.isin.clone(),
+            exchange: self.exchange.clone(),
+            delisted_on: self.delisted_on.clone(),
+            ranking: self.ranking.clone(),
+            sources: self.sources.iter().map(slim).collect(),
+            ..*self
+        }
     }
 
     /// The close that speaks for a day, and its position.
@@ -340,6 +369,13 @@ impl Asset {
             return Ok(());
         }
         Err(Unreadable(format!("is in {currency}, and the asset in {}", self.currency)))
+    }
+}
+
+impl Live {
+    /// `tick` or `close`.
+    pub fn kind(&self) -> &'static str {
+        if self.day.is_some() { "close" } else { "tick" }
     }
 }
 

@@ -25,6 +25,7 @@ mod payload;
 mod prices;
 pub mod reference;
 mod report;
+mod risks;
 mod rows;
 pub mod units;
 mod valuations;
@@ -40,6 +41,7 @@ use sqlx::{PgConnection, PgPool};
 use self::checkpoints::Checkpoints;
 use self::log::LogCheck;
 use self::reference::Reference;
+use self::risks::Risks;
 use self::valuations::Markets;
 use crate::domain::ids::Position;
 use crate::event_store::{self, read};
@@ -105,8 +107,10 @@ pub async fn verify(pool: &PgPool) -> Result<Report, Error> {
 /// What the whole log tells.
 struct Told {
     reference: Reference,
-    /// The market as of each place at which a checkpoint stands.
+    /// The market as of each place at which a checkpoint stands or a model was cut.
     markets: Markets,
+    /// What rows of risk name.
+    risks: Risks,
 }
 
 /// A read model.
@@ -130,8 +134,9 @@ impl ReadModel {
 
 /// The last position of each shard that has events.
 async fn ends(snapshot: &mut PgConnection) -> Result<BTreeMap<i16, i64>, sqlx::Error> {
-    const SQL: &str = "select s.shard, l.position from generate_series(0::smallint, 40::smallint) as s(shard) \
-        cross join lateral (select position from events e where e.shard = s.shard order by position desc limit 1) l";
+    const SQL: &str = "select s.shard::smallint, l.position from generate_series(0, 40) as s(shard) \
+        cross join lateral (select position from events e where e.shard = s.shard::smallint \
+        order by position desc limit 1) l";
     let ends: Vec<(i16, i64)> = sqlx::query_as(SQL).fetch_all(snapshot).await?;
     Ok(ends.into_iter().collect())
 }
@@ -144,7 +149,10 @@ async fn tell(
 ) -> Result<Told, Error> {
     let there = || read_models.iter().filter_map(|(_, read_model)| read_model.as_ref());
     let mut places: BTreeSet<i64> = there().flat_map(|it| it.checkpoints.price_positions()).collect();
-    let mut told = Told { reference: Reference::default(), markets: Markets::new() };
+    let has_risk = read_models.iter().any(|(name, read_model)| *name == "risk" && read_model.is_some());
+    let risks = if has_risk { Risks::load(snapshot).await? } else { Risks::default() };
+    places.extend(risks.cuts());
+    let mut told = Told { reference: Reference::default(), markets: Markets::new(), risks };
     let mut log = LogCheck::default();
     let mut position = Position(0);
     loop {
@@ -156,6 +164,7 @@ async fn tell(
                 told.markets.insert(place, told.reference.market.clone());
                 places.pop_first();
             }
+            told.risks.pass(event.position.0, &told.reference.market);
             if let Err(error) = told.reference.take(event) {
                 report.differs(format_args!("position {}", event.position), error);
             }
@@ -168,6 +177,7 @@ async fn tell(
     for place in places {
         told.markets.insert(place, told.reference.market.clone());
     }
+    told.risks.pass(i64::MAX, &told.reference.market);
     log.finish(snapshot, &told.reference, report).await?;
     Ok(told)
 }
@@ -193,7 +203,10 @@ async fn compare(
         "valuations" => {
             valuations::check(snapshot, checkpoints, &told.reference, &told.markets, report).await?
         }
-        _ => 0,
+        _ => {
+            let Told { reference, markets, risks } = told;
+            risks.check(snapshot, checkpoints, reference, markets, report).await?
+        }
     };
     Ok(Compared { name, scanned_to: checkpoints.scanned_to(), rows })
 }

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::market::{Asset, Source};
+use super::market::{Asset, Live, Source};
 use super::reference::Reference;
 use super::report::Report;
 use super::rows::{Row, compare};
@@ -28,6 +28,7 @@ pub(super) async fn check(
 
 fn quote_row(id: &String, asset: &Asset) -> Row {
     let list = |items: Vec<&String>| serde_json::json!(items).to_string();
+    let live = asset.live();
     vec![
         ("asset_id", id.into()),
         ("symbol", (&asset.symbol).into()),
@@ -36,6 +37,10 @@ fn quote_row(id: &String, asset: &Asset) -> Row {
         ("quote_unit", asset.quote_unit.into()),
         ("ranked_sources", (&list(asset.ranking.iter().map(|(source, _)| source).collect())).into()),
         ("ranked_adjustments", (&list(asset.ranking.iter().map(|(_, how)| how).collect())).into()),
+        ("price", live.as_ref().map(|live| live.price).into()),
+        ("priced_at", live.as_ref().map(|live| live.at).into()),
+        ("price_source", live.as_ref().map(|live| &live.source).into()),
+        ("price_kind", live.as_ref().map(Live::kind).into()),
         ("position", asset.live_position.into()),
     ]
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 /// Differences that are spelled out; the others are counted.
 const DIFFERENCES_MAX: usize = 100;
+/// Characters of a place, and of what was found there.
+const CHARS_MAX: usize = 400;
 
 /// The verdict.
 #[derive(Debug, Clone, Default)]
@@ -47,8 +49,17 @@ impl Report {
     pub(super) fn differs(&mut self, place: impl fmt::Display, found: impl fmt::Display) {
         self.difference_count += 1;
         if self.differences.len() < DIFFERENCES_MAX {
-            self.differences.push(Difference { place: place.to_string(), found: found.to_string() });
+            self.differences.push(Difference { place: short(place), found: short(found) });
         }
+    }
+}
+
+/// A document in a column would fill screens.
+fn short(text: impl fmt::Display) -> String {
+    let text = text.to_string();
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

@@ -13,12 +13,14 @@ use super::report::Report;
 use super::units::Units;
 
 /// What a column should hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) enum Cell {
     Null,
     /// Texts, ids, days, whole numbers, yes and no: as PostgreSQL writes them in JSON.
     Text(String),
     Number(Units),
+    /// Equal to the bit.
+    Float(f64),
     Instant(DateTime<Utc>),
 }
 
@@ -104,6 +106,9 @@ impl Cell {
             (_, None) => false,
             (Self::Text(text), Some(stored)) => text == stored,
             (Self::Number(units), Some(stored)) => Units::parse(stored) == Some(*units),
+            (Self::Float(number), Some(stored)) => {
+                stored.parse::<f64>().is_ok_and(|stored| stored.to_bits() == number.to_bits())
+            }
             (Self::Instant(instant), Some(stored)) => {
                 DateTime::parse_from_rfc3339(stored).is_ok_and(|stored| stored == *instant)
             }
@@ -115,6 +120,7 @@ impl Cell {
             Self::Null => "null".to_owned(),
             Self::Text(text) => text.clone(),
             Self::Number(units) => units.to_string(),
+            Self::Float(number) => number.to_string(),
             Self::Instant(instant) => instant.to_rfc3339(),
         }
     }

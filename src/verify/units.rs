@@ -112,6 +112,11 @@ impl Units {
         Self(self.0.abs())
     }
 
+    /// Whole number of 10⁻¹⁰, without the sign.
+    pub fn magnitude(self) -> u128 {
+        self.0.unsigned_abs()
+    }
+
     /// −1, 0 or 1.
     pub fn signum(self) -> i128 {
         self.0.signum()

@@ -19,7 +19,7 @@ use sqlx::PgConnection;
 
 use super::checkpoints::Checkpoints;
 use super::ledger::{Holding, Ledger};
-use super::market::Market;
+use super::market::{Live, Market, Rate};
 use super::reference::{Portfolio, Reference};
 use super::report::Report;
 use super::rows::{Row, all, compare};
@@ -182,8 +182,8 @@ impl Totals {
 struct Figures<'a> {
     asset_id: &'a String,
     holding: &'a Holding,
-    live: Option<super::market::Live>,
-    rate: Option<super::market::Rate>,
+    live: Option<Live>,
+    rate: Option<Rate>,
     unpriced: Option<&'static str>,
     market_value: Option<Units>,
     market_value_base: Option<Units>,
@@ -233,7 +233,6 @@ impl<'a> Figures<'a> {
 
     fn row(&self, id: &String, gross: Units, position: i64) -> Row {
         let live = self.live.as_ref();
-        let kind = |live: &super::market::Live| if live.day.is_some() { "close" } else { "tick" };
         vec![
             ("portfolio_id", id.into()),
             ("asset_id", self.asset_id.into()),
@@ -243,7 +242,7 @@ impl<'a> Figures<'a> {
             ("price", live.map(|live| live.price).into()),
             ("priced_at", live.map(|live| live.at).into()),
             ("price_source", live.map(|live| &live.source).into()),
-            ("price_kind", live.map(kind).into()),
+            ("price_kind", live.map(Live::kind).into()),
             ("market_value", self.market_value.into()),
             ("cost", self.holding.cost().into()),
             ("unrealized_gain", self.market_value.map(|value| value - self.holding.cost()).into()),

@@ -401,9 +401,9 @@ async fn feed_latency() {
     {
         let model = ReadModel::default();
         let consumer = Consumer::start(&source, name, Topics::PortfolioAndMarket, Mode::Group, &model).await;
-        append(&database.pool, &SHARDS, 60).await;
-        until("the first events", PATIENCE, || async { model.count() >= 60 }).await;
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        let head = append(&database.pool, &SHARDS, 60).await;
+        until("the past", PATIENCE, || async { model.count() as i64 == head.0 }).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
         let mut waits = Vec::new();
         for _ in 0..200 {
             let before = model.count();

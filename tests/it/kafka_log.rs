@@ -44,6 +44,18 @@ pub async fn append(pool: &PgPool, shards: &[i16], count: i64) -> Position {
     Position(head)
 }
 
+/// Appends one event that no topic takes; the store itself would never let it in.
+pub async fn append_huge(pool: &PgPool) {
+    const SQL: &str = "\
+        insert into events (position, command_id, ordinal, stream_id, version, shard, event_type, schema_version, \
+            request_hash, correlation_id, occurred_at, recorded_at, payload, metadata) \
+        select position + 1, gen_random_uuid(), 0, stream_id, version + 1, shard, event_type, schema_version, \
+            request_hash, gen_random_uuid(), occurred_at, recorded_at, \
+            json_build_object('text', repeat('x', 2000000)), metadata \
+        from events order by position desc limit 1";
+    sqlx::query(SQL).execute(pool).await.unwrap();
+}
+
 /// What a restore does: another history from `first` on.
 pub async fn forget_from(pool: &PgPool, first: i64) {
     for statement in [

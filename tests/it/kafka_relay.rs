@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::kafka_log::{append, begin_epoch, bus, database, forget_from, of_shard, until};
+use crate::kafka_log::{append, append_huge, begin_epoch, bus, database, forget_from, of_shard, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -162,6 +162,17 @@ async fn a_topic_deleted_under_a_running_relay_is_made_and_filled_anew() {
     until("all topics", PATIENCE, || holds(&bus, 600)).await;
     relay.stop().await;
     assert_complete(&bus, &database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_is_refused_twice_halts_the_relay_with_its_position() {
+    let (database, bus) = (database().await, bus());
+    append(&database.pool, &[0], 10).await;
+    append_huge(&database.pool).await;
+    let halted = Relay::start(&bus, &database.pool).task.await.unwrap().unwrap_err();
+    assert!(matches!(halted, relay::Error::Refused { position: Position(11), .. }), "{halted}");
+    let topic = topic(&bus).await;
+    assert!(topic[&Shard(0)].iter().all(|record| record.event.position <= Position(10)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

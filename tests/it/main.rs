@@ -3,19 +3,27 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
 mod api;
+mod api_queries;
 mod appending;
 mod bad_input;
 mod commands;
+mod crash;
 mod embedded;
 mod environment;
+mod equivalence;
 mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
 mod ledger;
+mod load;
+mod processes;
 mod projectors;
 mod projectors_history;
+mod queries;
 mod random_history;
+mod read_models;
 mod reference;
+mod reference_rows;
 mod risk;
 mod servers;
 mod service;

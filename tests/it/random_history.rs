@@ -95,6 +95,7 @@ impl RandomHistory {
             history.portfolios.push(open.portfolio_id);
             history.portfolio(commands, open.portfolio_id, None, PortfolioCommand::Open(open)).await;
         }
+        history.past_closes(commands).await;
         history
     }
 
@@ -226,6 +227,25 @@ impl RandomHistory {
                 "{{\"asset\":\"{asset}\",\"price\":\"{price}\",{time},\"source\":\"{source}\"}}\n"
             ));
         }
+        self.post(commands, lines).await;
+    }
+
+    /// A walk of closes, so that there are past rates and something to measure risk by. One asset is too young for that.
+    async fn past_closes(&mut self, commands: &Commands) {
+        let mut lines = String::new();
+        for (n, asset) in self.assets.clone().into_iter().enumerate() {
+            let mut price = 2_000_000;
+            for back in (1..if n == 4 { 30 } else { 250 }).rev() {
+                price += price * self.random.random_range(-30..=30) / 1_000;
+                let (day, price) =
+                    (self.today - Days::new(back), format!("{}.{:06}", price / 1_000_000, price % 1_000_000));
+                lines.push_str(&format!("{{\"asset\":\"{asset}\",\"price\":\"{price}\",\"day\":\"{day}\",\"source\":\"exchange\"}}\n"));
+            }
+        }
+        self.post(commands, lines).await;
+    }
+
+    async fn post(&mut self, commands: &Commands, lines: String) {
         let bulk = PriceBulk {
             command_id: self.id(),
             actor: "test".into(),

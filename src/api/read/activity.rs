@@ -147,8 +147,8 @@ pub(crate) struct Which {
     /// Rows of the page: 1 to 500; 50 if not told.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Field<Limit>,
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]
@@ -160,7 +160,8 @@ pub(crate) struct Kind(&'static str);
 
 impl FieldValue for Kind {
     const EXPECTED: &'static str = "one of opened, settings_changed, buy, sell, deposit, withdraw";
-    const WORDS: &'static [&'static str] = &["opened", "settings_changed", "buy", "sell", "deposit", "withdraw"];
+    const WORDS: &'static [&'static str] =
+        &["opened", "settings_changed", "buy", "sell", "deposit", "withdraw"];
     fn from_text(text: &str) -> Result<Self, String> {
         Self::WORDS.iter().find(|word| **word == text).map(|word| Self(word)).ok_or_else(Self::refusal)
     }
@@ -191,7 +192,9 @@ pub(crate) async fn list(
     api.wait_for(&freshness, &["activity"], Some(id)).await?;
     let answer = list_activities(&api.pool, id, &filter, &page).await.map_err(failed)?;
     // A portfolio has at least its opening: an empty page may be for want of a portfolio.
-    if answer.data.items.is_empty() && directory::find_portfolio(&api.pool, id).await.map_err(failed)?.is_none() {
+    if answer.data.items.is_empty()
+        && directory::find_portfolio(&api.pool, id).await.map_err(failed)?.is_none()
+    {
         return Err(Problem::not_found("portfolio"));
     }
     Ok(send(&request, answer, Page::<Activity>::of))

@@ -197,8 +197,8 @@ pub(crate) struct Which {
     /// Rows of the page: 1 to 500; 50 if not told.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Field<Limit>,
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]
@@ -236,8 +236,8 @@ pub(crate) struct WhichCloses {
     /// Rows of the page: 1 to 500; 50 if not told.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Field<Limit>,
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]

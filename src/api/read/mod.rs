@@ -13,8 +13,6 @@ pub(super) mod portfolios;
 pub(super) mod risk;
 pub(super) mod valuation;
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -29,13 +27,16 @@ use crate::domain::ids::PortfolioId;
 use crate::queries::freshness::Visibility;
 use crate::queries::{Error, LIMIT_DEFAULT, PageRequest};
 
+/// SQLSTATE of a statement on a table that nobody has made: the projectors have not been there.
+const UNDEFINED_TABLE: &str = "42P01";
+
 /// Parameters of a query about one thing.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct One {
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]
@@ -62,8 +63,8 @@ pub(super) struct List {
     /// Rows of the page: 1 to 500; 50 if not told.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Field<Limit>,
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]
@@ -95,7 +96,8 @@ impl Api {
             Visibility::NotYet { reached } => {
                 let place = Some(super::answer::place(epoch, reached));
                 let detail = format!("{epoch}:{position} was not visible within {:?}", wanted.max_wait);
-                Err(Problem::new(problem::NOT_YET_VISIBLE, detail).with(Members { place, ..Members::default() }))
+                Err(Problem::new(problem::NOT_YET_VISIBLE, detail)
+                    .with(Members { place, ..Members::default() }))
             }
             Visibility::DeadEpoch => {
                 let detail = format!("{epoch}:{position} is a place of another history than this log's");
@@ -108,18 +110,20 @@ impl Api {
 /// Why rows could not be read, as a problem.
 fn failed(error: Error) -> Problem {
     let bad_cursor = || Problem::field(problem::INVALID_FIELDS, "after", "is not a cursor of this list");
-    match &error {
-        Error::BadCursor => bad_cursor(),
-        // Every other parameter was checked: only a made-up cursor can hold what PostgreSQL cannot (class 22).
-        Error::Database(sqlx::Error::Database(refused)) if is_data_exception(refused.code()) => bad_cursor(),
-        Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_)) => {
+    let database = match &error {
+        Error::BadCursor => return bad_cursor(),
+        Error::Database(database) => database,
+        Error::Log(_) => return Problem::internal(error),
+    };
+    let code = database.as_database_error().and_then(|refused| refused.code()).unwrap_or_default();
+    match (database, &*code) {
+        // Every other parameter was checked: only a made-up cursor can hold what PostgreSQL cannot.
+        (_, code) if code.starts_with("22") => bad_cursor(),
+        (_, UNDEFINED_TABLE) => Problem::busy("the read models were not made yet", 1),
+        (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_), _) => {
             tracing::warn!(%error, "the read models cannot be reached");
             Problem::busy("the read models cannot be reached", 1)
         }
-        Error::Database(_) | Error::Log(_) => Problem::internal(error),
+        _ => Problem::internal(error),
     }
-}
-
-fn is_data_exception(code: Option<Cow<'_, str>>) -> bool {
-    code.is_some_and(|code| code.starts_with("22"))
 }

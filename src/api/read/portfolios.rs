@@ -148,7 +148,7 @@ pub(crate) struct Which {
     #[param(value_type = Option<Decimal>)]
     value_max: Field<Amount>,
     /// `name` (default), `value` or `risk`; with `-` before it the greatest first.
-    #[param(value_type = Option<String>, example = "-value")]
+    #[param(value_type = Option<String>)]
     order: Field<PortfolioOrder>,
     /// Where the page begins: `next` of the page before.
     #[param(value_type = Option<String>)]
@@ -156,8 +156,8 @@ pub(crate) struct Which {
     /// Rows of the page: 1 to 500; 50 if not told.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     limit: Field<Limit>,
-    /// A place that the answer must have seen: the `place` of a command's answer.
-    #[param(value_type = Option<String>, example = "1:901")]
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
     min_position: Field<Place>,
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]

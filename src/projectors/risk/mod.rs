@@ -275,12 +275,16 @@ async fn upsert(conn: &mut PgConnection, model: &MarketModel, rows: &[Row]) -> R
         &column(rows, |row| row.figures.volatility_annualized.map(band)) as _,
         &column(rows, |row| row.figures.volatility_annualized) as _,
         &column(rows, |row| row.figures.sharpe) as _,
-        &column(rows, |row| serde_json::json!(row.figures)),
-        &column(rows, |row| row.priced.to_json()),
+        &column(rows, |row| figures_json(&row.figures)),
+        &column(rows, |row| row.priced.to_json().to_string()),
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+fn figures_json(figures: &Figures) -> String {
+    serde_json::to_string(figures).expect("figures are numbers and strings, which always serialise")
 }
 
 /// The band of an annual volatility: low below 15 %, high from 25 % on.

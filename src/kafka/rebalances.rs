@@ -1,0 +1,96 @@
+//! What the client library tells while a consumer polls: rebalances, statistics, its log.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Statistics, TopicPartitionList};
+
+use super::consumer::Arrival;
+use super::{KafkaSettings, broker_log};
+use crate::domain::ids::Shard;
+
+/// Notes what the group decides, while the library carries it out.
+pub(super) struct Rebalances {
+    settings: KafkaSettings,
+    changes: Mutex<Vec<Arrival>>,
+    lag: AtomicI64,
+}
+
+impl Rebalances {
+    /// For one client.
+    pub(super) fn new(settings: KafkaSettings) -> Self {
+        Self { settings, changes: Mutex::default(), lag: AtomicI64::new(0) }
+    }
+
+    /// How many records are there that were not fetched, as of the last statistics.
+    pub(super) fn lag(&self) -> i64 {
+        self.lag.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, arrival: Arrival) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).push(arrival);
+    }
+
+    /// What was noted since the last time.
+    pub(super) fn take(&self) -> Vec<Arrival> {
+        std::mem::take(&mut *self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn shards(&self, partitions: &TopicPartitionList) -> Vec<Shard> {
+        let elements = partitions.elements();
+        elements.iter().filter_map(|e| self.settings.shard_of(e.topic(), e.partition())).collect()
+    }
+}
+
+impl ClientContext for Rebalances {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        broker_log::log(level, facility, message);
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
+        // Not the library's own figure, which counts from the committed offset: of a shard that is idle for longer than
+        // records are kept, that one stays behind for ever.
+        let fetching = partitions.filter(|partition| partition.next_offset >= 0);
+        let lag: i64 = fetching.map(|partition| (partition.hi_offset - partition.next_offset).max(0)).sum();
+        self.lag.store(lag, Ordering::Relaxed);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "consumer");
+    }
+}
+
+impl ConsumerContext for Rebalances {
+    fn pre_rebalance(&self, client: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Revoke(partitions) = rebalance {
+            let shards = self.shards(partitions);
+            let lost = client.assignment_lost();
+            tracing::info!(?shards, lost, "shards revoked");
+            self.note(if lost { Arrival::Lost(shards) } else { Arrival::Revoked(shards) });
+        }
+    }
+
+    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let shards = self.shards(partitions);
+                tracing::info!(?shards, "shards assigned");
+                self.note(Arrival::Assigned(shards));
+            }
+            Rebalance::Revoke(_) => {}
+            Rebalance::Error(error) => tracing::warn!(%error, "rebalance"),
+        }
+    }
+
+    fn commit_callback(&self, result: Result<(), KafkaError>, _: &TopicPartitionList) {
+        match result {
+            Err(KafkaError::ConsumerCommit(RDKafkaErrorCode::NoOffset)) | Ok(()) => {}
+            Err(error) => tracing::debug!(%error, "offsets not committed"),
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The program as processes: started, killed with `kill -9`, started again; gone with the test, whatever happens to it.
+
+use std::fs::{self, File, Permissions};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sqlx::postgres::PgConnectOptions;
+use tempfile::TempDir;
+
+/// How long a start may take, with the recovery of a database behind it.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A process of the program that can be started again.
+pub struct Process {
+    arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
+    log: PathBuf,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Starts `insight` with these arguments; what it says goes to a file in `folder`.
+    pub fn start(
+        folder: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&'static str, &str)],
+    ) -> Self {
+        let mut process = Self {
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+            environment: environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
+            log: folder.join(format!("{name}.log")),
+            child: None,
+        };
+        process.start_again();
+        process
+    }
+
+    /// Starts it once more, after it was killed.
+    pub fn start_again(&mut self) {
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_insight"));
+        // Only what the test says: the run's own servers are not meant for every process.
+        for name in ["DATABASE_URL", "KAFKA_BROKERS", "KAFKA_TOPIC_PREFIX", "DATA_DIR", "LISTEN_ADDRESS"] {
+            command.env_remove(name);
+        }
+        let child = command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (*name, value.as_str())))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        self.child = Some(child.unwrap());
+    }
+
+    /// `kill -9`, and waits until it is gone. It must have been running: nothing but us may end it.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().expect("it was started");
+        if let Some(ended) = child.try_wait().unwrap() {
+            panic!("`insight {}` ended by itself, {ended}:\n{}", self.arguments.join(" "), self.last_words());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// `kill -STOP`: it is there and does nothing, and knows nothing of that afterwards.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let process = self.child.as_ref().expect("it was started").id().to_string();
+        assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
+    }
+
+    /// Waits for its end and says whether it was a success.
+    pub fn finish(mut self) -> bool {
+        let mut child = self.child.take().expect("it was started");
+        let success = child.wait().unwrap().success();
+        if !success {
+            eprintln!("{}", self.last_words());
+        }
+        success
+    }
+
+    /// The end of what it said.
+    pub fn last_words(&self) -> String {
+        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.last_words());
+        }
+    }
+}
+
+/// A folder for one test: logs of processes, and a data folder whose PostgreSQL server goes with it.
+pub struct Place(TempDir);
+
+impl Place {
+    /// One that the user of the private server can enter, also when the test is run by root.
+    pub fn new() -> Self {
+        let place = tempfile::tempdir().unwrap();
+        fs::set_permissions(place.path(), Permissions::from_mode(0o755)).unwrap();
+        Self(place)
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// What `--data-dir` is told.
+    pub fn data_folder(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    /// How to look into the private server while the program runs it.
+    pub fn private_server(&self) -> PgConnectOptions {
+        let socket = self.data_folder().join("postgres/run");
+        PgConnectOptions::new_without_pgpass()
+            .socket(socket)
+            .port(5432)
+            .username("insight")
+            .database("insight")
+    }
+}
+
+impl Drop for Place {
+    /// A server outlives a killed program. The first line of its lock file is its number.
+    fn drop(&mut self) {
+        let lock = self.data_folder().join("postgres/data/postmaster.pid");
+        let Ok(text) = fs::read_to_string(lock) else { return };
+        let Some(server) = text.lines().next() else { return };
+        let _ = Command::new("kill").args(["-QUIT", server]).status();
+        let began = Instant::now();
+        while Path::new("/proc").join(server).exists() && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// An address nobody listens at.
+pub fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// Waits until the API answers that it is alive.
+pub async fn answers(address: SocketAddr) {
+    let began = Instant::now();
+    let http = reqwest::Client::new();
+    loop {
+        let asked =
+            http.get(format!("http://{address}/healthz")).timeout(Duration::from_secs(1)).send().await;
+        if asked.is_ok_and(|answer| answer.status().is_success()) {
+            return;
+        }
+        assert!(began.elapsed() < READY_WITHIN, "nobody answers at {address}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
