@@ -15,7 +15,7 @@ use tokio::process::{Child, Command};
 
 use super::process::{self, Process, log_format, need_kafka};
 use super::{all, healthcheck};
-use crate::config::{Demo, Settings};
+use crate::config::{Bus, Demo, Settings, Storage};
 use crate::demo::{self, Progress};
 use crate::kafka;
 use crate::shutdown::Shutdown;
@@ -144,8 +144,14 @@ fn start(arguments: &[&str], number: usize, settings: &Settings, logs: &Path) ->
     let name = format!("{}-{number}.log", arguments.join("-"));
     let log = std::fs::File::create(logs.join(&name)).with_context(|| format!("cannot write {name}"))?;
     let program = std::env::current_exe().context("cannot find this program")?;
+    let Storage { database_url, .. } = &settings.storage;
+    let Bus { kafka_brokers, kafka_topic_prefix } = &settings.bus;
     let child = Command::new(program)
         .args(arguments)
+        // In the environment, not among the arguments: they may hold a password.
+        .envs(database_url.as_ref().map(|url| ("DATABASE_URL", url)))
+        .envs(kafka_brokers.as_ref().map(|brokers| ("KAFKA_BROKERS", brokers)))
+        .env("KAFKA_TOPIC_PREFIX", kafka_topic_prefix)
         .arg("--listen-address")
         .arg(settings.http.listen_address.to_string())
         .stdin(Stdio::null())

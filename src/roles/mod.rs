@@ -44,7 +44,7 @@ pub fn read_model_names() -> Vec<&'static str> {
 
 /// Every role; the relay where there is a bus.
 pub fn all(settings: &Settings) -> Vec<Role> {
-    let relay = settings.bus.kafka_brokers.is_some().then_some(Role::Relay);
+    let relay = process::kafka(settings).is_some().then_some(Role::Relay);
     let projectors = project::NAMES.iter().map(|name| Role::Project((*name).into()));
     [Role::Api].into_iter().chain(relay).chain(projectors).collect()
 }
