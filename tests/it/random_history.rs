@@ -146,6 +146,13 @@ impl RandomHistory {
         }
     }
 
+    /// One more fact, and not of the market.
+    pub async fn deposit(&mut self, commands: &Commands) {
+        let cash = CashCommand { currency: Some("USD".parse().unwrap()), ..self.cash() };
+        let tracked = self.portfolios[8];
+        self.portfolio(commands, tracked, None, PortfolioCommand::Deposit(cash)).await;
+    }
+
     fn id(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.random.random()).into_uuid()
     }
