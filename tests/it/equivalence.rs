@@ -36,7 +36,7 @@ async fn the_store_and_kafka_give_the_same_rows() {
     // All of it dropped, and read again from the topics.
     for name in ALL {
         let schema = schema::Schema::named(name).unwrap();
-        schema::recreate(&mut *pool.acquire().await.unwrap(), schema).await.unwrap();
+        schema::recreate(&mut pool.acquire().await.unwrap(), schema).await.unwrap();
     }
     let bus = KafkaSettings {
         prefix: environment::topic_prefix().into(),
