@@ -133,8 +133,9 @@ fn risk(portfolio: &PortfolioReport) -> String {
         ("VaR 99 %", Side::Right),
         ("ES 97.5 %", Side::Right),
     ]);
-    for method in methods {
-        let figures = ["var_95", "var_99", "es_975"].map(|field| with_interval(&method[field]));
+    let columns = ["var_95", "var_99", "es_975"].map(|field| with_intervals(methods, field));
+    for (row, method) in methods.iter().enumerate() {
+        let figures = columns.iter().map(|column| column[row].clone());
         table.row([method_name(method), count(&method["scenarios"])].into_iter().chain(figures));
     }
     let seed = methods.iter().find_map(|method| method["seed"].as_u64());
@@ -219,9 +220,13 @@ fn gain(value: &Value) -> String {
     decimal(value).map_or(ABSENT.into(), |value| signed(value, CENTS))
 }
 
-/// A figure and its interval: `2,400 (2,160 … 2,655)`.
-fn with_interval(figure: &Value) -> String {
-    format!("{} ({} … {})", money(&figure["value"]), money(&figure["low"]), money(&figure["high"]))
+/// A figure of each method and its interval, `2,400 (2,160 … 2,655)`, so that the figures stand below each other.
+fn with_intervals(methods: &[Value], field: &str) -> Vec<String> {
+    let interval = |figure: &Value| format!("({} … {})", money(&figure["low"]), money(&figure["high"]));
+    let cells = methods.iter().map(|method| (money(&method[field]["value"]), interval(&method[field])));
+    let cells: Vec<(String, String)> = cells.collect();
+    let width = cells.iter().map(|(_, interval)| interval.chars().count()).max().unwrap_or(0);
+    cells.into_iter().map(|(figure, interval)| format!("{figure} {interval:>width$}")).collect()
 }
 
 /// A figure of risk, in whole units.

@@ -2,8 +2,6 @@
 //!
 //! A file here is never changed. A new shape is a new version with a file of its own, and an upcast.
 
-#![cfg(test)]
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

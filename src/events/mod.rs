@@ -5,6 +5,7 @@
 
 mod codec;
 mod envelope;
+#[cfg(test)]
 mod golden;
 mod schemas;
 

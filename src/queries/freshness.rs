@@ -83,10 +83,17 @@ impl Freshness {
         if !self.is_alive(epoch, position).await? {
             return Ok(Visibility::DeadEpoch);
         }
-        let shards = log::command_shards(&self.pool, position).await?;
-        if shards.is_empty() {
-            return Ok(Visibility::NotYet { reached: read::head(&self.pool).await? });
-        }
+        // A place ahead of the log may be one that another reader of it has heard of first.
+        let shards = loop {
+            let shards = log::command_shards(&self.pool, position).await?;
+            if !shards.is_empty() {
+                break shards;
+            }
+            if Instant::now() >= deadline {
+                return Ok(Visibility::NotYet { reached: read::head(&self.pool).await? });
+            }
+            tokio::time::sleep(ASK_EVERY * 4).await;
+        };
         let wants = wants(&shards, read_models, portfolio.map(|id| id.stream().shard()));
         Ok(self.wait(&wants, position, deadline).await)
     }
@@ -100,6 +107,10 @@ impl Freshness {
     }
 
     async fn wait(&self, wants: &[Want], position: Position, deadline: Instant) -> Visibility {
+        // Most often the rows have it already, and nobody need wait.
+        if self.load().await.is_ok_and(|now| now.least(wants) >= position) {
+            return Visibility::Reached;
+        }
         let mut checkpoints = self.subscribe();
         loop {
             let reached = checkpoints.borrow_and_update().least(wants);

@@ -1,5 +1,6 @@
 //! The one integration binary: a module a subject. `scripts/test` starts the servers it needs; without them it fails.
 
+#![allow(clippy::disallowed_methods, reason = "a test is where time comes from")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, also in a function that tests share")]
 
 mod api;

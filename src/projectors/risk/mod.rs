@@ -14,7 +14,7 @@
 //! Figures are computed by the engine's own threads; the transaction waits for them outside the async runtime's.
 
 mod exposures;
-mod models;
+mod model;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
 use self::exposures::PricedPortfolio;
-use self::models::Models;
+use self::model::Models;
 use super::book::Book;
 use super::{Checkpoint, Error, Fact, Poison, ReadModel, Readiness, column};
 use crate::analysis::{Figures, MarketModel, Pool, portfolio_figures};
@@ -32,7 +32,7 @@ use crate::domain::ids::{PortfolioId, Position, Shard};
 use crate::feed::{Source, Topics};
 use crate::risk::Method;
 
-pub use self::models::Engine;
+pub use self::model::Engine;
 
 /// A burst of prices is computed when it pauses …
 const PRICES_PAUSE: Duration = Duration::from_millis(500);
