@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chrono::{Days, Utc};
+use chrono::Days;
+use insight::clock::Clock;
 use insight::domain::ids::Position;
 use insight::domain::price::PriceEvent;
 use insight::event_store::read;
@@ -182,7 +183,9 @@ impl Client {
         for _ in 0..=self.below(20) {
             let asset = &world.assets[self.below(world.assets.len())];
             let price = format!("{}.{:03}", 1 + self.below(9), self.below(1_000));
-            lines.push(json!({"asset": asset, "price": price, "at": Utc::now(), "source": self.source}));
+            lines.push(
+                json!({"asset": asset, "price": price, "at": Clock::System.now(), "source": self.source}),
+            );
         }
         if self.below(8) == 0 {
             let asset = &world.assets[self.below(world.assets.len())];
@@ -255,7 +258,7 @@ impl Client {
 
 /// The day so many days ago.
 fn day(back: usize) -> String {
-    (Utc::now().date_naive() - Days::new(u64::try_from(back).unwrap())).to_string()
+    (Clock::System.now().date_naive() - Days::new(u64::try_from(back).unwrap())).to_string()
 }
 
 /// How many commands were accepted, refused and given up.

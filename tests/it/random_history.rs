@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate, TimeDelta, Utc};
+use chrono::{Days, NaiveDate, TimeDelta};
+use insight::clock::Clock;
 use insight::commands::prices::{BodyFormat, PriceBulk};
 use insight::commands::{AssetRef, Command, Commands, Refusal};
 use insight::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource};
@@ -57,7 +58,7 @@ impl RandomHistory {
     pub async fn start(commands: &Commands, seed: u64) -> Self {
         let mut history = Self {
             random: StdRng::seed_from_u64(seed),
-            today: Utc::now().date_naive(),
+            today: Clock::System.now().date_naive(),
             assets: Vec::new(),
             portfolios: Vec::new(),
             accepted: 0,
@@ -146,6 +147,13 @@ impl RandomHistory {
         }
     }
 
+    /// One more fact, and not of the market.
+    pub async fn deposit(&mut self, commands: &Commands) {
+        let cash = CashCommand { currency: Some("USD".parse().unwrap()), ..self.cash() };
+        let tracked = self.portfolios[8];
+        self.portfolio(commands, tracked, None, PortfolioCommand::Deposit(cash)).await;
+    }
+
     fn id(&mut self) -> Uuid {
         uuid::Builder::from_random_bytes(self.random.random()).into_uuid()
     }
@@ -211,7 +219,7 @@ impl RandomHistory {
 
     /// A body of ticks and closes, some of them known, late or twice.
     async fn prices(&mut self, commands: &Commands) {
-        let now = Utc::now();
+        let now = Clock::System.now();
         let mut lines = String::new();
         for _ in 0..=self.below(8) {
             let asset = self.asset(ASSETS.len());

@@ -24,8 +24,14 @@ async fn projected(seed: u64, commands: usize) -> TestDatabase {
         let report = verify(&database.pool).await.unwrap();
         assert!(report.is_clean(), "{report}");
     }
-    reached(&database.pool, read::head(&database.pool).await.unwrap()).await;
     projectors.stop().await;
+    // Stopped and started again where the log does not end with a price.
+    for _ in 0..2 {
+        history.deposit(&writing.commands).await;
+        let projectors = Projectors::start(&source, &database.pool).await;
+        reached(&database.pool, read::head(&database.pool).await.unwrap()).await;
+        projectors.stop().await;
+    }
     database
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use chrono::{Days, NaiveDate, SecondsFormat, Utc};
+use chrono::{Days, NaiveDate, SecondsFormat};
 use insight::analysis::{ColumnId, Exposure, MarketModel, Pool, Settings, load_inputs, portfolio_figures};
+use insight::clock::Clock;
 use insight::commands::prices::{BodyFormat, PriceBulk};
 use insight::domain::ids::PortfolioId;
 use insight::domain::portfolio::event::CashMode;
@@ -65,7 +66,7 @@ async fn post(ledger: &Ledger, lines: String) -> i64 {
 /// Closes on weekdays up to yesterday: a walk that differs by asset.
 fn closes(asset: &str, days: u64, step: u64) -> String {
     let mut price = 100.0_f64;
-    let first = Utc::now().date_naive() - Days::new(days);
+    let first = Clock::System.now().date_naive() - Days::new(days);
     let mut lines = String::new();
     for day in 0..days {
         let date: NaiveDate = first + Days::new(day);
@@ -152,7 +153,7 @@ async fn a_row_follows_facts_prices_and_closes_and_equals_its_recomputation() {
     assert_eq!(recompute(&database.pool, &first).await, first.get::<String, _>("figures"));
 
     // A price doubles the holding, and so its risk.
-    let at = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
+    let at = Clock::System.now().to_rfc3339_opts(SecondsFormat::Micros, true);
     let exposures: Vec<serde_json::Value> = serde_json::from_str(first.get("exposures")).unwrap();
     let price: f64 = exposures[0]["price"].as_str().unwrap().parse().unwrap();
     let tick =
@@ -166,7 +167,7 @@ async fn a_row_follows_facts_prices_and_closes_and_equals_its_recomputation() {
     assert!((ratio - 2.0).abs() < 1e-3, "{ratio}");
 
     // Closes make another model.
-    let day = Utc::now().date_naive();
+    let day = Clock::System.now().date_naive();
     let close = format!("{{\"asset\":\"{}\",\"day\":\"{day}\",\"price\":\"{:.4}\"}}\n", symbols[0].1, price);
     let position = post(&ledger, close).await;
     let third =

@@ -126,6 +126,11 @@ impl Market {
         self.day_rates.rate(&self.table, from, to, day)
     }
 
+    /// The last market event that was read.
+    pub fn position(&self) -> Position {
+        self.place.position
+    }
+
     /// How far the market was read.
     pub fn scanned_to(&self) -> Position {
         self.scanned_to

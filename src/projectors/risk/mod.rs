@@ -139,8 +139,9 @@ impl ReadModel for Risk {
     async fn assigned(&mut self, conn: &mut PgConnection, checkpoints: &[Checkpoint]) -> Result<(), Error> {
         self.book.assigned(conn, checkpoints).await?;
         let shown = checkpoints.iter().map(|mine| mine.price_position).max().unwrap_or_default();
-        // Rows never go back: a model that knows less than theirs is not used.
-        self.models.reach(shown).await?;
+        // Rows never go back: a model that knows less than theirs is not used. A model ends at a market event, and rows
+        // may have been shown to be up to date beyond the last one.
+        self.models.reach(shown.min(self.book.market().position())).await?;
         self.urgent.extend(self.book.take_dirty());
         Ok(())
     }
