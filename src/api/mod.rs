@@ -45,6 +45,7 @@ use utoipa_axum::routes;
 
 use self::operations::Check;
 use self::problem::Problem;
+use self::read::remembered::Remembered;
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::queries::freshness::Freshness;
@@ -68,6 +69,7 @@ struct Api {
     commands: Commands,
     pool: PgPool,
     freshness: Freshness,
+    holdings: Remembered,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -82,7 +84,8 @@ pub fn router(parts: Parts) -> Router {
     let Parts { commands, pool, clock, checks, render_metrics } = parts;
     let freshness = Freshness::new(pool.clone());
     let actor = headers::ACTOR.into();
-    let api = Api { commands, pool, freshness, clock, checks, render_metrics, actor, document };
+    let holdings = Remembered::default();
+    let api = Api { commands, pool, freshness, holdings, clock, checks, render_metrics, actor, document };
     router
         .merge(operations::docs())
         .fallback(unknown_route)

@@ -78,6 +78,25 @@ pub struct CashRow {
     pub balance: Decimal,
 }
 
+/// The position of a portfolio's last event in the rows, of which [`Holdings`] are a function; none if there is no such
+/// portfolio.
+///
+/// # Errors
+/// The database.
+pub async fn find_holdings_place(pool: &PgPool, id: PortfolioId) -> Result<Option<Answer<i64>>, Error> {
+    let found =
+        sqlx::query_file!("projections/holdings/find_holdings_place.sql", id.0).fetch_optional(pool).await?;
+    Ok(found.map(|row| Answer {
+        as_of: AsOf {
+            epoch: Epoch(row.epoch),
+            position: Position(row.scanned_to),
+            recorded_at: row.recorded_at,
+        },
+        parked: row.parked,
+        data: row.position,
+    }))
+}
+
 /// What a portfolio holds; none if there is no such portfolio.
 ///
 /// # Errors

@@ -54,7 +54,7 @@ pub fn all(settings: &Settings) -> Vec<Role> {
 /// # Errors
 /// What kept the process from starting, or the first role that failed.
 pub async fn run(settings: Settings, roles: impl FnOnce(&Settings) -> Vec<Role>) -> anyhow::Result<ExitCode> {
-    crate::telemetry::init_logs(process::log_format(&settings), "info")?;
+    crate::telemetry::init_logs(process::log_format(&settings), "info,sqlx::postgres::notice=warn")?;
     let roles = roles(&settings);
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;

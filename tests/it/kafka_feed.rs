@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use insight::domain::ids::{Epoch, Position, Shard};
 use insight::event_store::Place;
@@ -388,42 +388,4 @@ async fn offsets_are_committed_as_a_hint() {
     });
     let committed = committed.await.unwrap();
     assert_eq!(committed.elements()[0].offset(), rdkafka::Offset::Offset(101));
-}
-
-/// Prints figures; run it by name, in release.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn feed_latency() {
-    let (database, bus) = (database().await, bus());
-    let relay = start_relay(&bus, &database.pool).await;
-    for (name, source) in
-        [("store", store(&database.pool)), ("kafka", Source::Kafka(bus.clone(), database.pool.clone()))]
-    {
-        let model = ReadModel::default();
-        let consumer = Consumer::start(&source, name, Topics::PortfolioAndMarket, Mode::Group, &model).await;
-        let head = append(&database.pool, &SHARDS, 60).await;
-        until("the past", PATIENCE, || async { model.count() as i64 == head.0 }).await;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let mut waits = Vec::new();
-        for _ in 0..200 {
-            let before = model.count();
-            append(&database.pool, &SHARDS, 50).await;
-            let began = Instant::now();
-            while model.count() < before + 50 {
-                tokio::time::sleep(Duration::from_micros(200)).await;
-            }
-            waits.push(began.elapsed());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        waits.sort();
-        println!("{name}: p50 {:?} p99 {:?} max {:?}", waits[100], waits[197], waits[199]);
-        let (before, began) = (model.count(), Instant::now());
-        for _ in 0..10 {
-            append(&database.pool, &SHARDS, 10_000).await;
-        }
-        until("all", PATIENCE, || async { model.count() == before + 100_000 }).await;
-        println!("{name}: {:.0} events/s appended and read", 100_000.0 / began.elapsed().as_secs_f64());
-        consumer.stop().await;
-    }
-    relay.cancel();
 }

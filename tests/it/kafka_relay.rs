@@ -1,7 +1,7 @@
 //! The relay on a real broker: what is in the topics afterwards.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use insight::domain::ids::{Position, Shard};
 use insight::events::Envelope;
@@ -206,22 +206,4 @@ async fn a_restored_log_halts_the_relay_until_the_next_epoch() {
         let stored: Vec<_> = of_shard(pool, shard).await.iter().map(|event| event.position).collect();
         assert_eq!(alive, stored);
     }
-}
-
-/// Prints a figure; run it by name, in release.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "a measurement"]
-async fn relay_throughput() {
-    let (database, bus) = (database().await, bus());
-    let shards: Vec<i16> = (0..33).collect();
-    for _ in 0..20 {
-        append(&database.pool, &shards, 10_000).await;
-    }
-    topics::apply(&bus).await.unwrap();
-    let began = Instant::now();
-    let relay = Relay::start(&bus, &database.pool);
-    until("everything", Duration::from_secs(120), || holds(&bus, 200_000)).await;
-    let seconds = began.elapsed().as_secs_f64();
-    println!("relay: 200000 events in {seconds:.2} s, {:.0}/s", 200_000.0 / seconds);
-    relay.stop().await;
 }

@@ -59,25 +59,44 @@ impl<T> Page<T> {
     }
 }
 
+/// Rows as they are sent, with their tag.
+pub(super) struct Rendered {
+    rows: String,
+    tag: String,
+}
+
+impl Rendered {
+    /// Writes a document, an object with at least one field.
+    pub(super) fn of(document: &impl Serialize) -> Self {
+        let rows = serde_json::to_string(document).expect("rows are always JSON");
+        let tag = tag(&rows);
+        Self { rows, tag }
+    }
+
+    /// Sends the rows as of a moment, or 304 to a client that has them.
+    pub(super) fn send(&self, request: &HeaderMap, as_of: queries::AsOf, parked: bool) -> Response {
+        let tagged =
+            [(header::ETAG, HeaderValue::try_from(&self.tag).expect("hexadecimal digits in quotes"))];
+        if has(request, &self.tag) {
+            return (StatusCode::NOT_MODIFIED, tagged).into_response();
+        }
+        let queries::AsOf { epoch, position, recorded_at } = as_of;
+        let as_of = AsOf { epoch: epoch.0, position: position.0, recorded_at };
+        let as_of = serde_json::to_string(&as_of).expect("numbers and times are always JSON");
+        let parked = if parked { r#""parked":true,"# } else { "" };
+        // The inside of the rows goes on where this begins.
+        let body = format!("{{\"as_of\":{as_of},{parked}{}", &self.rows[1..]);
+        (tagged, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
 /// Sends what `document` makes of the rows, or 304 to a client that has it.
 pub(super) fn send<R, T: Serialize>(
     request: &HeaderMap,
     answer: queries::Answer<R>,
     document: impl FnOnce(R) -> T,
 ) -> Response {
-    let rows = serde_json::to_string(&document(answer.data)).expect("rows are always JSON");
-    let tag = tag(&rows);
-    let tagged = [(header::ETAG, HeaderValue::try_from(&tag).expect("hexadecimal digits in quotes"))];
-    if has(request, &tag) {
-        return (StatusCode::NOT_MODIFIED, tagged).into_response();
-    }
-    let queries::AsOf { epoch, position, recorded_at } = answer.as_of;
-    let as_of = AsOf { epoch: epoch.0, position: position.0, recorded_at };
-    let as_of = serde_json::to_string(&as_of).expect("numbers and times are always JSON");
-    let parked = if answer.parked { r#""parked":true,"# } else { "" };
-    // Rows are an object with at least one field: its inside goes on where this begins.
-    let body = format!("{{\"as_of\":{as_of},{parked}{}", &rows[1..]);
-    (tagged, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+    Rendered::of(&document(answer.data)).send(request, answer.as_of, answer.parked)
 }
 
 fn tag(rows: &str) -> String {

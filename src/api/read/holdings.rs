@@ -10,7 +10,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::answer::send;
+use super::answer::Rendered;
 use super::{Answered, One, failed};
 use crate::api::Api;
 use crate::api::openapi::FindProblems;
@@ -22,6 +22,7 @@ use crate::api::schema::{self, Decimal};
 use crate::domain::exact;
 use crate::domain::ids::PortfolioId;
 use crate::domain::money::{Amount, Price, Quantity, Rate};
+use crate::queries::Answer;
 use crate::queries::holdings::{self as queries, CashRow, HoldingRow, LotRow};
 
 /// What a portfolio holds.
@@ -153,7 +154,18 @@ pub(crate) async fn find(
     request: HeaderMap,
 ) -> Result<Response, Problem> {
     api.wait_for(&one.read()?, &["holdings"], Some(id)).await?;
+    let place = queries::find_holdings_place(&api.pool, id).await.map_err(failed)?;
+    let place = place.ok_or_else(|| Problem::not_found("portfolio"))?;
+    if let Some(body) = api.holdings.get(id, place.data) {
+        return Ok(body.send(&request, place.as_of, place.parked));
+    }
     let found = queries::find_holdings(&api.pool, id).await.map_err(failed)?;
-    let answer = found.ok_or_else(|| Problem::not_found("portfolio"))?;
-    Ok(send(&request, answer, Holdings::from))
+    let Answer { as_of, parked, data } = found.ok_or_else(|| Problem::not_found("portfolio"))?;
+    // A symbol that the directory does not know yet comes later, without any event of the portfolio.
+    let (position, is_whole) = (data.position, data.holdings.iter().all(|holding| holding.symbol.is_some()));
+    let body = Arc::new(Rendered::of(&Holdings::from(data)));
+    if is_whole {
+        api.holdings.put(id, position, Arc::clone(&body));
+    }
+    Ok(body.send(&request, as_of, parked))
 }
