@@ -18,11 +18,12 @@ pub async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
     let pool = prepare(&options, &settings).await?;
     let started = tokio::time::Instant::now();
     let mut shown = started;
-    let mut last = None;
+    let mut unshown = None;
     let rebuilt = rebuild::rebuild(name, &pool, engine(&settings.risk), |progress| {
-        last = Some(progress);
+        unshown = Some(progress);
         if shown.elapsed().as_secs() >= 1 {
             shown = tokio::time::Instant::now();
+            unshown = None;
             show(name, &progress);
         }
     })
@@ -32,7 +33,7 @@ pub async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
         embedded.stop().await?;
     }
     rebuilt?;
-    if let Some(progress) = last {
+    if let Some(progress) = unshown {
         show(name, &progress);
     }
     eprintln!("{name}: rebuilt in {:.1} s", started.elapsed().as_secs_f64());
