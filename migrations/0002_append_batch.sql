@@ -56,7 +56,11 @@ create function append_batch(
     out epoch           integer,
     out recorded_at     timestamptz
 )
-language plpgsql volatile as $$
+language plpgsql volatile
+-- A plan that is kept was made for the table as it was: on the first day that is an empty one, and the plan reads all of it.
+set plan_cache_mode = force_custom_plan
+set jit = off
+as $$
 #variable_conflict use_variable
 declare
     n        constant integer := cardinality(command_ids);

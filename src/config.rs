@@ -140,7 +140,7 @@ pub struct Risk {
     pub risk_seed: u64,
 
     /// Threads of the engine; 0 for one a core
-    #[arg(long, env = "RISK_THREADS", default_value_t = 0, global = true, value_name = "N")]
+    #[arg(long, env = "RISK_THREADS", default_value_t = 0, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=256))]
     pub risk_threads: usize,
 }
 
