@@ -19,6 +19,8 @@ create table events (
     recorded_at        timestamptz not null,
     payload            json        not null, -- json, not jsonb: these exact bytes go to Kafka
     metadata           json        not null,
+    -- What does not fit into a record of the bus would stop the relay for ever.
+    constraint events_size check (octet_length(payload::text) + octet_length(metadata::text) <= 262144),
     constraint events_position primary key (position),
     constraint events_stream_version unique (stream_id, version),
     constraint events_command_ordinal unique (command_id, ordinal)

@@ -24,13 +24,13 @@ with_servers() {
             postgres)
                 [[ ${DATABASE_URL:-} ]] && say "PostgreSQL: the one of DATABASE_URL" && continue
                 own_run_folder
-                DATABASE_URL=$("$scripts/postgres" start "$run_folder/postgres" "${POSTGRES_SETTINGS[@]}")
+                DATABASE_URL=$("$scripts/postgres" start "$run_folder/postgres" "${POSTGRES_SETTINGS[@]}") || return
                 export DATABASE_URL
                 ;;
             kafka)
                 [[ ${KAFKA_BROKERS:-} ]] && say "Kafka: the one of KAFKA_BROKERS" && continue
                 own_run_folder
-                KAFKA_BROKERS=$("$scripts/kafka" start "$run_folder/kafka")
+                KAFKA_BROKERS=$("$scripts/kafka" start "$run_folder/kafka") || return
                 export KAFKA_BROKERS
                 ;;
         esac

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -111,7 +110,7 @@ pub struct Writing {
 #[command(next_help_heading = "Projections")]
 pub struct Reading {
     /// Events that a projector takes into one transaction at most
-    #[arg(long, env = "BATCH_EVENTS_MAX", default_value_t = 5_000, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    #[arg(long, env = "BATCH_EVENTS_MAX", default_value_t = 4_000, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub batch_events_max: usize,
 
     /// Streams that may be parked in a read model before its projector stops
@@ -128,11 +127,11 @@ pub struct Risk {
     pub risk_window: usize,
 
     /// Paths of the Monte Carlo method: 16 times a power of two
-    #[arg(long, env = "RISK_PATHS", default_value_t = 16_384, global = true, value_name = "N")]
+    #[arg(long, env = "RISK_PATHS", default_value_t = 16_384, global = true, value_name = "N", value_parser = paths)]
     pub risk_paths: usize,
 
     /// Degrees of freedom of its Student t distribution, above 2
-    #[arg(long, env = "RISK_DEGREES_OF_FREEDOM", default_value_t = 5.0, global = true, value_name = "X")]
+    #[arg(long, env = "RISK_DEGREES_OF_FREEDOM", default_value_t = 5.0, global = true, value_name = "X", value_parser = degrees_of_freedom)]
     pub risk_degrees_of_freedom: f64,
 
     /// Seed of its random numbers: the same seed gives the same figures
@@ -185,5 +184,16 @@ pub struct Demo {
     pub kafka: bool,
 }
 
-/// How long a command may take before its caller is told to come back.
-pub const COMMAND_DEADLINE: Duration = Duration::from_secs(5);
+/// 16 times a power of two, 1,024 to 1,048,576.
+fn paths(text: &str) -> Result<usize, String> {
+    let paths: usize = text.parse().map_err(|_| "is not a number".to_owned())?;
+    let fits = (1_024..=1_048_576).contains(&paths) && paths.is_power_of_two();
+    if fits { Ok(paths) } else { Err("must be a power of two from 1024 to 1048576".to_owned()) }
+}
+
+/// Above 2, at most 1,000.
+fn degrees_of_freedom(text: &str) -> Result<f64, String> {
+    let degrees: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
+    let fits = degrees > 2.0 && degrees <= 1_000.0;
+    if fits { Ok(degrees) } else { Err("must be above 2 and at most 1000".to_owned()) }
+}

@@ -17,8 +17,21 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // One line: what failed, and why, and why that.
-            eprintln!("insight: {error:#}");
+            eprintln!("insight: {}", line(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// One line: what failed, and why, and why that; a cause that its effect has told already is left out.
+fn line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }

@@ -130,10 +130,16 @@ pub(super) fn form(
     let mut batch = Batch { appends: Vec::new(), decided: Vec::new(), working: HashMap::new() };
     let mut by_id: HashMap<uuid::Uuid, usize> = HashMap::new();
     let mut bytes = 0;
+    let mut aside = Vec::new();
     while batch.decided.len() < COMMANDS_MAX && bytes < BYTES_MAX {
         let Some(pending) = window.take().or_else(|| queue.pop_front()) else { break };
         if let Some(&first) = by_id.get(&pending.request.command_id) {
             let followed = &mut batch.decided[first].pending;
+            if followed.request.request_hash != pending.request.request_hash {
+                // Another body under the same id: what becomes of it is known when the first is.
+                aside.push(pending);
+                continue;
+            }
             followed.followers.push(pending.reply);
             followed.followers.extend(pending.followers);
             continue;
@@ -152,6 +158,9 @@ pub(super) fn form(
         batch.decide(pending, &mut view, &mut bytes, now);
     }
     batch.working = view.into_working();
+    for pending in aside.into_iter().rev() {
+        queue.push_front(pending);
+    }
     batch
 }
 

@@ -43,7 +43,7 @@ impl Decision {
         };
         let guard = |(stream_id, expected)| Guard { stream_id, expected };
         let refused = match &request.command {
-            ResolvedCommand::Prices { refused, .. } if !refused.is_empty() => {
+            ResolvedCommand::Prices { refused, .. } if refused.count > 0 => {
                 serde_json::to_value(refused).ok()
             }
             _ => None,
@@ -86,7 +86,9 @@ pub(super) fn decide(
             Ok(Decision { parts: vec![claim, listing], ..Decision::default() })
         }
         ResolvedCommand::RankSources { command } => {
-            check_version(request, &target)?;
+            if target.version > Version(0) {
+                check_version(request, &target)?;
+            }
             let events = asset::rank_sources(as_asset(&target).unwrap_or(&Asset::initial()), command)?;
             Ok(Decision::one(&request.target, target.version, events))
         }

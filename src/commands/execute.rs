@@ -75,7 +75,7 @@ impl Commands {
         let (queue, commands) = mpsc::channel(settings.queue_max);
         // Few: each may hold two thousand prices.
         let (windows_in, windows) = mpsc::channel(8);
-        let appender = Appender::new(options);
+        let appender = Appender::stopping_with(options, cancel.clone());
         let available = appender.available();
         let (head, moved) = watch::channel(Position(0));
         let aggregates = Aggregates::new(settings.aggregates_max);
@@ -112,7 +112,7 @@ impl Commands {
                 Some(asset) => Some(self.resolve(asset).await?.unwrap_or(AssetId(Uuid::nil()))),
                 None => None,
             };
-            let executed = self.run(Arc::new(request.resolve(asset_id)), &self.inner.queue).await?;
+            let executed = self.run(Arc::new(request.resolve(asset_id)), Lane::Commands).await?;
             Ok(executed.answer)
         });
         let answer = executed.await.unwrap_or_else(|_| Err(busy(DEADLINE)));
@@ -138,14 +138,14 @@ impl Commands {
 
     /// Sends a window of prices through the queue of its own, waiting for a place in it.
     pub(super) async fn run_window(&self, request: Arc<Resolved>) -> Result<Executed, Refusal> {
-        self.run(request, &self.inner.windows).await
+        self.run(request, Lane::Windows).await
     }
 
     /// Through the queue as often as it takes. The request's deadline bounds it, from outside.
-    async fn run(&self, request: Arc<Resolved>, queue: &mpsc::Sender<Pending>) -> Result<Executed, Refusal> {
+    async fn run(&self, request: Arc<Resolved>, lane: Lane) -> Result<Executed, Refusal> {
         let mut found = Found::default();
         loop {
-            let verdict = self.once(&request, std::mem::take(&mut found), queue).await?;
+            let verdict = self.once(&request, std::mem::take(&mut found), lane).await?;
             match verdict {
                 Verdict::Accepted { answer, request_hash } if *request_hash == *request.request_hash => {
                     return Ok(Executed { answer: Arc::unwrap_or_clone(answer), before: None });
@@ -176,22 +176,16 @@ impl Commands {
     }
 
     /// Once through the queue.
-    async fn once(
-        &self,
-        request: &Arc<Resolved>,
-        found: Found,
-        queue: &mpsc::Sender<Pending>,
-    ) -> Result<Verdict, Refusal> {
+    async fn once(&self, request: &Arc<Resolved>, found: Found, lane: Lane) -> Result<Verdict, Refusal> {
         let mut available = self.inner.available.clone();
         let (reply, verdict) = oneshot::channel();
         let pending = Pending::new(Arc::clone(request), found, reply);
-        if queue.max_capacity() > QUEUE_WAITS_BELOW {
-            queue.try_send(pending).map_err(|error| match error {
+        match lane {
+            Lane::Commands => self.inner.queue.try_send(pending).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => busy(QUEUE_FULL),
                 mpsc::error::TrySendError::Closed(_) => busy(STOPPING),
-            })?;
-        } else {
-            queue.send(pending).await.map_err(|_| busy(STOPPING))?;
+            })?,
+            Lane::Windows => self.inner.windows.send(pending).await.map_err(|_| busy(STOPPING))?,
         }
         let unreachable = async {
             loop {
@@ -258,8 +252,12 @@ impl Commands {
     }
 }
 
-/// A queue with at most this many places is waited for; a longer one that is full is an answer.
-const QUEUE_WAITS_BELOW: usize = 8;
+/// Which queue: a full one is an answer to a command, while a window of prices waits for its place.
+#[derive(Clone, Copy)]
+enum Lane {
+    Commands,
+    Windows,
+}
 
 /// What the log says to a "no".
 enum Confirmed {

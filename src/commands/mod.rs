@@ -16,6 +16,7 @@ mod assets;
 mod batch;
 mod decide;
 mod execute;
+mod price_lines;
 pub mod prices;
 mod request;
 mod writer;

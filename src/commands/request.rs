@@ -103,7 +103,7 @@ pub(super) enum ResolvedCommand {
     ListAsset(ListAsset),
     RankSources { command: RankSources },
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
-    Prices { events: Vec<(AssetId, PriceEvent)>, refused: Vec<RefusedLine> },
+    Prices { events: Vec<(AssetId, PriceEvent)>, refused: Refused },
 }
 
 /// A line of a bulk body that was left out.
@@ -119,9 +119,39 @@ pub struct RefusedLine {
 }
 
 impl RefusedLine {
-    pub(super) fn new(line: u64, error: FieldError) -> Self {
-        let field = (!error.field.is_empty()).then_some(error.field);
-        Self { line, field, reason: error.reason }
+    /// As an error of the body; of a body that is one line, the field alone.
+    pub(super) fn into_error(self, is_one: bool) -> FieldError {
+        let field = match (self.field, is_one) {
+            (Some(field), true) => field,
+            (None, true) => "body".to_owned(),
+            (Some(field), false) => format!("line {}: {field}", self.line),
+            (None, false) => format!("line {}", self.line),
+        };
+        FieldError { field, reason: self.reason }
+    }
+}
+
+/// The lines of a window that were left out: how many, and what was wrong with the first of them. It stands in the
+/// log, so it is bounded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(super) struct Refused {
+    pub count: u64,
+    pub lines: Vec<RefusedLine>,
+}
+
+/// Errors of a window that are spelt out.
+const REFUSED_KEPT_MAX: usize = 200;
+
+impl Refused {
+    /// Notes what is wrong with a line.
+    pub(super) fn note(&mut self, line: u64, errors: Vec<FieldError>) {
+        self.count += 1;
+        let room = REFUSED_KEPT_MAX.saturating_sub(self.lines.len());
+        self.lines.extend(errors.into_iter().take(room).map(|error| RefusedLine {
+            line,
+            field: (!error.field.is_empty()).then_some(error.field),
+            reason: error.reason,
+        }));
     }
 }
 

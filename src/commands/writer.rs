@@ -57,7 +57,11 @@ impl Writer {
                 queue.push_back(pending);
             }
             window = window.or_else(|| queues.windows.try_recv().ok());
-            self.batch(&mut queue, window.take()).await?;
+            match self.batch(&mut queue, window.take()).await {
+                // Whoever waits is told that the server is stopping; sending again tells the outcome.
+                Err(error) if error.is_transient() && cancel.is_cancelled() => break,
+                settled => settled?,
+            }
         }
         self.appender.close().await;
         Ok(())

@@ -60,9 +60,10 @@ code_type!(
 code_type!(
     /// An asset's symbol: 1 to 20 capital letters, digits and `.-^=/`, for example `AAPL`, `BRK.B`.
     Symbol,
-    "is not a symbol: 1 to 20 capital letters, digits or any of . - ^ = /",
-    "^[A-Z0-9.^=/-]{1,20}$",
+    "is not a symbol: 1 to 20 capital letters, digits or any of . - ^ = /, first a letter, a digit or ^",
+    "^[A-Z0-9^][A-Z0-9.^=/-]{0,19}$",
     |text| (1..=20).contains(&text.len())
+        && !text.starts_with(['.', '-', '=', '/'])
         && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b".-^=/".contains(&b))
 );
 

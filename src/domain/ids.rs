@@ -44,11 +44,9 @@ macro_rules! uuid_id {
         impl FromStr for $name {
             type Err = uuid::Error;
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                // Only the hyphenated form: an id has one spelling.
-                if text.len() != 36 {
-                    return Uuid::parse_str("-").map(Self);
-                }
-                Uuid::parse_str(text).map(Self)
+                // Only the hyphenated form in small letters: an id has one spelling, and so has what is made of it.
+                let has_one_spelling = text.len() == 36 && !text.bytes().any(|b| b.is_ascii_uppercase());
+                Uuid::parse_str(if has_one_spelling { text } else { "-" }).map(Self)
             }
         }
     };

@@ -15,6 +15,7 @@ use chrono::{DateTime, Utc};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::append::{Append, Columns, Outcome};
@@ -43,21 +44,29 @@ pub struct Appender {
     connection: Option<PgConnection>,
     last: Option<Place>,
     available: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 /// Longest time that a call may take before the connection is given up: above the statement's own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
+/// A call that takes longer counts as the log being out of reach, while it goes on being waited for.
+const SLOW: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 impl Appender {
     /// Over connections made with these options; connects when first needed.
     pub fn new(options: PgConnectOptions) -> Self {
+        Self::stopping_with(options, CancellationToken::new())
+    }
+
+    /// The same, giving up what cannot be finished when told to stop: its outcome stays unknown.
+    pub fn stopping_with(options: PgConnectOptions, stop: CancellationToken) -> Self {
         let options = options
             .application_name("insight append")
             .options([("statement_timeout", "5s"), ("lock_timeout", "1s"), ("tcp_user_timeout", "5s")])
             .disable_statement_logging();
-        Self { options, connection: None, last: None, available: watch::Sender::new(true) }
+        Self { options, connection: None, last: None, available: watch::Sender::new(true), stop }
     }
 
     /// Whether the log could be reached at the last attempt.
@@ -83,11 +92,22 @@ impl Appender {
     /// Appends a batch; returns when every outcome is known. Waits through a lost or restarting server.
     ///
     /// # Errors
-    /// [`Error::Fork`] when the log is another history than the one this process has appended to.
+    /// [`Error::Fork`] when the log is another history than the one this process has appended to; any other only
+    /// when told to stop.
     pub async fn append(&mut self, batch: &[Append]) -> Result<Answered, Error> {
         let mut pause = PAUSE_MIN;
         loop {
-            match self.try_append(batch).await {
+            let available = self.available.clone();
+            let slow = async {
+                tokio::time::sleep(SLOW).await;
+                available.send_if_modified(|available| std::mem::replace(available, false));
+                std::future::pending::<std::convert::Infallible>().await
+            };
+            let attempt = tokio::select! {
+                attempt = self.try_append(batch) => attempt,
+                never = slow => match never {},
+            };
+            match attempt {
                 Ok(answered) => {
                     self.available.send_if_modified(|available| !std::mem::replace(available, true));
                     return Ok(answered);
@@ -99,7 +119,9 @@ impl Appender {
                     warn!(%error, commands = batch.len(), pause_ms = pause.as_millis() as u64, "append failed, sending the same batch again");
                     self.connection = None;
                     self.available.send_if_modified(|available| std::mem::replace(available, false));
-                    tokio::time::sleep(pause).await;
+                    if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                        return Err(error);
+                    }
                     pause = (pause * 2).min(PAUSE_MAX);
                 }
                 Err(error) => return Err(error),

@@ -9,7 +9,7 @@ pub enum Error {
     #[error("the event store: {0}")]
     Database(#[from] sqlx::Error),
     /// The log is another history than the one this process has seen: a restore or a stale standby.
-    #[error("the log has forked: {reason}; start the next epoch and rebuild what is ahead of it")]
+    #[error("the log has forked: {reason}; what was read of the other history must be rebuilt from this one")]
     Fork {
         /// What was found where something else was expected.
         reason: String,

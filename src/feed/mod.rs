@@ -146,9 +146,7 @@ pub enum Source {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The store's history is not the one this consumer has read: halt.
-    #[error(
-        "the log has forked: {0}; start the next epoch (`insight epoch new`) and rebuild what is ahead of it"
-    )]
+    #[error("the log has forked: {0}; what was read of the other history must be rebuilt from this one")]
     Fork(String),
     /// The store gave an answer that trying again does not change.
     #[error("the log cannot be read")]

@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::CancellationToken;
 
 use super::binaries::{self, Binaries};
 use super::folder::{self, Folder};
@@ -124,10 +125,16 @@ pub enum Error {
     /// The server runs, but the database could not be created.
     #[error("cannot create the database {DATABASE}")]
     Database(#[source] sqlx::Error),
+    /// The server has ended by itself.
+    #[error("the private PostgreSQL has ended by itself; its log in the data folder says why")]
+    Ended,
     /// The runtime is going down.
     #[error("starting or stopping PostgreSQL was interrupted")]
     Interrupted,
 }
+
+/// How often a running server is looked after.
+const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// A running server. Stopped by [`stop`](Self::stop) or, at the latest, when it is dropped; the folder is free after that.
 #[derive(Debug)]
@@ -161,6 +168,25 @@ impl EmbeddedPostgres {
         self.options.clone()
     }
 
+    /// Ends with an error when the server does, though nobody has stopped it: killed, or out of memory. Starting the process
+    /// again starts it again.
+    pub fn watch(&self, stop: CancellationToken) -> impl Future<Output = Result<(), Error>> + Send + 'static {
+        let pid_file = self.server.folder.data().join("postmaster.pid");
+        let pid = fs::read_to_string(&pid_file)
+            .ok()
+            .and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
+        async move {
+            loop {
+                if stop.run_until_cancelled(tokio::time::sleep(WATCH_EVERY)).await.is_none() {
+                    return Ok(());
+                }
+                if !pid.is_some_and(is_alive) {
+                    return Err(Error::Ended);
+                }
+            }
+        }
+    }
+
     /// Ends all sessions and stops the server; what was committed is on disk anyway.
     ///
     /// # Errors
@@ -168,6 +194,12 @@ impl EmbeddedPostgres {
     pub async fn stop(self) -> Result<(), Error> {
         blocking(move || self.server.stop()).await
     }
+}
+
+/// Whether there is such a process that is more than an entry in a table.
+fn is_alive(pid: u32) -> bool {
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
 /// Starting and stopping wait for other programs, so they leave the runtime. Once begun they go on to their end, even if the

@@ -14,6 +14,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
@@ -152,6 +153,9 @@ impl Folder {
     }
 }
 
+/// How long a folder may be in use before that is an answer.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
+
 /// Locks the folder, and writes who did.
 fn lock(root: &Path) -> Result<File, Error> {
     let path = root.join("insight.lock");
@@ -162,7 +166,17 @@ fn lock(root: &Path) -> Result<File, Error> {
         .truncate(false)
         .open(&path)
         .map_err(at(&path))?;
-    match file.try_lock() {
+    let give_up = Instant::now() + LOCK_WITHIN;
+    let locked = loop {
+        match file.try_lock() {
+            // A process that was killed holds it for another moment.
+            Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            locked => break locked,
+        }
+    };
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();

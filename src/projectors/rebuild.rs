@@ -16,11 +16,12 @@ use super::projection::{Flushed, Projection, ReadModel};
 use super::schema::{self, Schema};
 use super::{Error, Settings};
 use crate::domain::ids::{Position, Shard};
-use crate::event_store::read;
+use crate::event_store::{ChunkSize, read};
 use crate::feed::{Batch, Topics};
 
-/// How many events are read at once.
-const SLICE_EVENTS: i64 = 10_000;
+/// How many events are read at once, and about how many bytes.
+const SLICE_EVENTS: usize = 10_000;
+const SLICE_BYTES: usize = 16 << 20;
 
 /// How far a rebuild is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,8 +83,10 @@ pub async fn rebuild_as<M: ReadModel>(
 
     let started = Instant::now();
     let mut position = Position(0);
+    let mut chunk = ChunkSize::new(SLICE_EVENTS, SLICE_BYTES);
     loop {
-        let slice = read::after(pool, position, SLICE_EVENTS).await?;
+        let slice = read::after(pool, position, chunk.events() as i64).await?;
+        chunk.observe(&slice.events);
         position = slice.events.last().map_or(slice.head, |event| event.position);
         let events = slice.events.into_iter().map(Arc::new).collect();
         let scanned_to: Vec<(Shard, Position)> = shards.iter().map(|shard| (*shard, position)).collect();

@@ -139,10 +139,9 @@ impl<M: ReadModel> Runner<M> {
                     Next::GoOn
                 }
                 Wake::Feed(FeedItem::Batch(batch)) => self.batch(batch).await?,
-                Wake::Changed(woken) => {
-                    woken?;
-                    self.flush(Idle::Leave).await?
-                }
+                Wake::Changed(Ok(())) => self.flush(Idle::Leave).await?,
+                Wake::Changed(Err(Error::Database(error))) => self.recover(Some(error)).await?,
+                Wake::Changed(Err(error)) => return Err(error),
                 Wake::Tick => self.tick().await?,
             };
             if let Next::End = next {
@@ -229,7 +228,11 @@ impl<M: ReadModel> Runner<M> {
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
-            match self.projection.assign(&shards).await {
+            let assigned = tokio::select! {
+                () = self.cancel.cancelled() => return Ok(Next::End),
+                assigned = self.projection.assign(&shards) => assigned,
+            };
+            match assigned {
                 Ok(places) => {
                     self.feed.resume(places).await.map_err(feed_error::<M>)?;
                     return Ok(Next::GoOn);
@@ -252,7 +255,9 @@ impl<M: ReadModel> Runner<M> {
         let slowest = self.projection.checkpoints().min_by_key(|mine| mine.scanned_to);
         let Some(slowest) = slowest else { return };
         let behind = (head.0 - slowest.scanned_to.0).max(0);
-        let since = slowest.place.recorded_at.filter(|_| behind > 0);
+        let waiting = if behind > 0 { Position(slowest.scanned_to.0 + 1) } else { Position(0) };
+        let Ok(waiting) = read::find(&self.pool, waiting).await else { return };
+        let since = waiting.map(|event| event.recorded_at);
         let seconds = since.map_or(0.0, |at| (Clock::System.now() - at).as_seconds_f64().max(0.0));
         ::metrics::gauge!("insight_projector_lag_events", "read_model" => M::NAME).set(behind as f64);
         ::metrics::gauge!("insight_projector_lag_seconds", "read_model" => M::NAME).set(seconds);

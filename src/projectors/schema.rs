@@ -57,12 +57,24 @@ impl Schema {
 /// # Errors
 /// [`Error::ChangedShape`] for the first schema that was made from another text; [`Error::Database`].
 pub async fn apply_all(pool: &PgPool) -> Result<(), Error> {
+    apply(pool, None).await
+}
+
+/// The same for a program that is about to make `rebuilt` anew, which may therefore have any shape.
+///
+/// # Errors
+/// As [`apply_all`].
+pub async fn apply_others(pool: &PgPool, rebuilt: &str) -> Result<(), Error> {
+    apply(pool, Some(rebuilt)).await
+}
+
+async fn apply(pool: &PgPool, rebuilt: Option<&str>) -> Result<(), Error> {
     let mut tx = pool.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMAS_LOCK).execute(&mut *tx).await?;
     for schema in ALL {
         match found_shape(&mut tx, schema.name).await? {
             None => create(&mut tx, *schema).await?,
-            Some(shape) if shape == schema.shape() => {}
+            Some(shape) if shape == schema.shape() || rebuilt == Some(schema.name) => {}
             Some(_) => return Err(Error::ChangedShape { read_model: schema.name.to_owned() }),
         }
     }

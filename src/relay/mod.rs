@@ -49,7 +49,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log is another history than the one that was relayed.
-    #[error("the log has forked: {0}; start the next epoch (`insight epoch new`)")]
+    #[error("the log has forked: {0}")]
     Fork(String),
     /// The broker does not take this record.
     #[error("Kafka refused the event at position {position} twice: {reason}")]

@@ -63,7 +63,7 @@ async fn embedded(mut settings: Settings, options: &Demo, shutdown: &Shutdown) -
         "starting everything in one process (insight all), listening on {}",
         settings.http.listen_address
     );
-    let process = Process::start(settings.clone(), shutdown.clone()).await?;
+    let process = Process::start(settings.clone(), shutdown.clone(), &roles).await?;
     process.spawn(&roles).await?;
     let played = play(&settings, options, shutdown).await;
     shutdown.request();

@@ -58,7 +58,7 @@ pub async fn run(settings: Settings, roles: impl FnOnce(&Settings) -> Vec<Role>)
     let roles = roles(&settings);
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    let process = Process::start(settings, shutdown.clone()).await?;
+    let process = Process::start(settings, shutdown.clone(), &roles).await?;
     process.spawn(&roles).await?;
     let ended = shutdown.finish().await;
     process.close().await;

@@ -1,5 +1,8 @@
 //! A process: settings, the database it stands on, the way it reads the log, and its end.
 
+use std::sync::OnceLock;
+use std::time::Duration;
+
 use anyhow::{Context, bail};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
@@ -15,6 +18,11 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::{self, MetricsHandle};
 use crate::{event_store, metrics, projectors};
 
+/// How long a request waits for a connection before it is told to come back.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How long connections may take to close at the end.
+const CLOSE_WITHIN: Duration = Duration::from_secs(3);
+
 pub(super) struct Process {
     pub settings: Settings,
     pub shutdown: Shutdown,
@@ -22,21 +30,29 @@ pub(super) struct Process {
     pub metrics: MetricsHandle,
     pub options: PgConnectOptions,
     pub pool: PgPool,
-    pub source: Source,
+    source: OnceLock<Source>,
     embedded: Option<EmbeddedPostgres>,
 }
 
 impl Process {
     /// Opens the database, or starts the private one, and brings its schemas up to date.
-    pub(super) async fn start(settings: Settings, shutdown: Shutdown) -> anyhow::Result<Self> {
+    pub(super) async fn start(
+        settings: Settings,
+        shutdown: Shutdown,
+        roles: &[Role],
+    ) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics_recorder(metrics::describe)?;
-        if let Some(kafka) = kafka(&settings) {
+        // The api does not need the bus, and must not be kept from starting by it.
+        if let Some(kafka) = kafka(&settings).filter(|_| roles.iter().any(|role| *role != Role::Api)) {
             check_topics(&kafka).await?;
         }
         let (options, embedded) = database(&settings).await?;
         let pool = prepare(&options, &settings).await?;
-        let source = source(&settings, &pool);
-        Ok(Self { settings, shutdown, clock: Clock::System, metrics, options, pool, source, embedded })
+        if let Some(embedded) = &embedded {
+            shutdown.spawn("private PostgreSQL", embedded.watch(shutdown.token()));
+        }
+        let (clock, source) = (Clock::System, OnceLock::new());
+        Ok(Self { settings, shutdown, clock, metrics, options, pool, source, embedded })
     }
 
     /// Starts roles as tasks of this process.
@@ -51,9 +67,20 @@ impl Process {
         Ok(())
     }
 
+    /// How this process reads the log: through Kafka where there is one, else from the store. Opened by the first
+    /// role that asks, so that one that reads nothing holds none of the log in memory.
+    pub(super) fn source(&self) -> Source {
+        let open = || match kafka(&self.settings) {
+            Some(kafka) => Source::Kafka(kafka, self.pool.clone()),
+            None => Source::Store(StoreTail::start(self.pool.clone(), WindowLimits::default())),
+        };
+        self.source.get_or_init(open).clone()
+    }
+
     /// Closes what is left when every task has ended.
     pub(super) async fn close(self) {
-        self.pool.close().await;
+        // A server that is frozen keeps its connections; the process ends without them.
+        let _ = tokio::time::timeout(CLOSE_WITHIN, self.pool.close()).await;
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.stop().await
         {
@@ -77,19 +104,21 @@ pub(super) async fn database(
 
 /// A pool on a database whose schemas are those of this program.
 pub(super) async fn prepare(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<PgPool> {
-    let session = Session { connections_max: settings.storage.pool_size, ..Session::of("insight") };
-    let pool = postgres::connect(options.clone(), &session).await?;
-    event_store::schema::apply(&pool).await?;
+    let pool = connect(options, settings).await?;
     projectors::schema::apply_all(&pool).await?;
     Ok(pool)
 }
 
-/// How this process reads the log: through Kafka where there is one, else from the store.
-fn source(settings: &Settings, pool: &PgPool) -> Source {
-    match kafka(settings) {
-        Some(kafka) => Source::Kafka(kafka, pool.clone()),
-        None => Source::Store(StoreTail::start(pool.clone(), WindowLimits::default())),
-    }
+/// A pool on a database whose log is that of this program.
+pub(super) async fn connect(options: &PgConnectOptions, settings: &Settings) -> anyhow::Result<PgPool> {
+    let session = Session {
+        connections_max: settings.storage.pool_size,
+        acquire_timeout: ACQUIRE_WITHIN,
+        ..Session::of("insight")
+    };
+    let pool = postgres::connect(options.clone(), &session).await?;
+    event_store::schema::apply(&pool).await?;
+    Ok(pool)
 }
 
 /// The bus, if there is one.

@@ -27,7 +27,7 @@ pub(super) async fn spawn(process: &Process, name: &str) -> anyhow::Result<()> {
         batch_events_max: process.settings.reading.batch_events_max,
         parked_streams_max: process.settings.reading.parked_streams_max,
     };
-    let (source, pool, cancel) = (process.source.clone(), process.pool.clone(), process.shutdown.token());
+    let (source, pool, cancel) = (process.source(), process.pool.clone(), process.shutdown.token());
     let task = if name == "risk" { name.to_owned() } else { format!("project {name}") };
     let tasks = &process.shutdown;
     match name {

@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use crate::config::Settings;
 use crate::projectors::rebuild::{self, Progress};
+use crate::projectors::schema;
 
-use super::process::{database, log_format, prepare};
+use super::process::{connect, database, log_format};
 use super::project::engine;
 
 /// Rebuilds and prints how far it is, at most once a second.
@@ -15,7 +16,8 @@ use super::project::engine;
 pub async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
     let (options, embedded) = database(&settings).await?;
-    let pool = prepare(&options, &settings).await?;
+    let pool = connect(&options, &settings).await?;
+    schema::apply_others(&pool, name).await?;
     let started = tokio::time::Instant::now();
     let mut shown = started;
     let mut unshown = None;

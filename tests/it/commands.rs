@@ -182,7 +182,7 @@ async fn two_processes_on_one_portfolio_never_refuse_what_the_log_allows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_is_an_answer() {
     let database = environment::database().await;
-    let ledger = Ledger::with(&database, Settings { queue_max: 9, ..Settings::default() });
+    let ledger = Ledger::with(&database, Settings { queue_max: 4, ..Settings::default() });
     let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
     let mut callers = JoinSet::new();
     for _ in 0..500 {

@@ -114,6 +114,7 @@ fn failed(error: Error) -> Problem {
     let database = match &error {
         Error::BadCursor => return bad_cursor(),
         Error::Database(database) => database,
+        Error::Log(log) if log.is_transient() => return Problem::busy("the log cannot be reached", 1),
         Error::Log(_) => return Problem::internal(error),
     };
     let code = database.as_database_error().and_then(|refused| refused.code()).unwrap_or_default();
@@ -122,6 +123,11 @@ fn failed(error: Error) -> Problem {
         (_, code) if code.starts_with("22") => bad_cursor(),
         (_, UNDEFINED_TABLE) => Problem::busy("the read models were not made yet", 1),
         (sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_), _) => {
+            tracing::warn!(%error, "the read models cannot be reached");
+            Problem::busy("the read models cannot be reached", 1)
+        }
+        // The server is short of something, going down or coming up.
+        (_, code) if ["08", "53", "57"].iter().any(|class| code.starts_with(class)) => {
             tracing::warn!(%error, "the read models cannot be reached");
             Problem::busy("the read models cannot be reached", 1)
         }

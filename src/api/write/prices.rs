@@ -162,10 +162,10 @@ fn malformed(refusal: &Refusal, bulk: &PriceBulk) -> Option<Problem> {
     if !matches!(refusal, Refusal::Rejected(_)) {
         return None;
     }
-    if std::str::from_utf8(&bulk.body).is_err() {
-        return Some(Problem::field(problem::MALFORMED_BODY, "body", "is not UTF-8"));
-    }
     match bulk.format {
+        BodyFormat::Json if std::str::from_utf8(&bulk.body).is_err() => {
+            Some(Problem::field(problem::MALFORMED_BODY, "body", "is not UTF-8"))
+        }
         BodyFormat::Json => body::parse::<IgnoredAny>(&bulk.body).err(),
         BodyFormat::Ndjson => None,
     }

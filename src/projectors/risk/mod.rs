@@ -27,7 +27,7 @@ use self::exposures::PricedPortfolio;
 use self::model::Models;
 use super::book::Book;
 use super::{Checkpoint, Error, Fact, Poison, ReadModel, Readiness, column};
-use crate::analysis::{Figures, MarketModel, Pool, portfolio_figures};
+use crate::analysis::{Figures, MarketModel, Pool, Settings, portfolio_figures};
 use crate::domain::ids::{PortfolioId, Position, Shard};
 use crate::feed::{Source, Topics};
 use crate::risk::Method;
@@ -38,7 +38,8 @@ pub use self::model::Engine;
 const PRICES_PAUSE: Duration = Duration::from_millis(500);
 /// … or when it has gone on for so long.
 const PRICES_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Portfolios computed and written in one statement.
+/// Portfolios computed and written in one statement, with the usual number of paths; fewer with more paths, since a
+/// transaction waits for them.
 const ROWS_MAX: usize = 500;
 
 /// The risk of every portfolio of our shards.
@@ -172,7 +173,8 @@ impl ReadModel for Risk {
             .filter_map(|id| self.book.portfolio(*id))
             .map(|portfolio| PricedPortfolio::of(portfolio, self.book.market()))
             .collect();
-        for chunk in priced.chunks(ROWS_MAX) {
+        let paths = model.settings().paths.max(Settings::default().paths);
+        for chunk in priced.chunks((ROWS_MAX * Settings::default().paths / paths).max(1)) {
             let rows = compute(Arc::clone(&self.pool), Arc::clone(&model), chunk.to_vec()).await?;
             upsert(conn, &model, &rows).await?;
         }

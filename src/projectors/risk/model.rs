@@ -110,7 +110,12 @@ impl Models {
             self.making = Some(tokio::spawn(making));
         };
         match made {
-            Ok(model) => self.current = Arc::new(model?),
+            Ok(Ok(model)) => self.current = Arc::new(model),
+            Ok(Err(error)) => {
+                // The closes are still wanted.
+                (self.first_wanted, self.last_wanted) = (Some(Instant::now()), Some(Instant::now()));
+                return Err(error);
+            }
             Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
             // The runtime is going down.
             Err(_) => {}
