@@ -212,27 +212,23 @@ async fn prices() {
     let tomorrow = (Clock::System.now() + TimeDelta::days(1)).to_rfc3339();
     let lines = |count: usize| "{\"asset\":\"ACME\",\"price\":\"1\",\"day\":\"2024-03-01\"}\n".repeat(count);
     let json_lines: [(&str, Value, Expected); 9] = [
-        ("a price a day ahead", json!({"asset": "ACME", "price": "1", "at": tomorrow}), (422, "line 1: at")),
-        (
-            "an unknown asset",
-            json!({"asset": "NONE", "price": "1", "day": "2024-03-01"}),
-            (422, "line 1: asset"),
-        ),
-        ("a zero price", json!({"asset": "ACME", "price": "0", "day": "2024-03-01"}), (422, "line 1: price")),
-        ("a number", json!({"asset": "ACME", "price": 1, "day": "2024-03-01"}), (422, "line 1: price")),
+        ("a price a day ahead", json!({"asset": "ACME", "price": "1", "at": tomorrow}), (422, "at")),
+        ("an unknown asset", json!({"asset": "NONE", "price": "1", "day": "2024-03-01"}), (422, "asset")),
+        ("a zero price", json!({"asset": "ACME", "price": "0", "day": "2024-03-01"}), (422, "price")),
+        ("a number", json!({"asset": "ACME", "price": 1, "day": "2024-03-01"}), (422, "price")),
         (
             "another currency",
             json!({"asset": "ACME", "price": "1", "day": "2024-03-01", "currency": "EUR"}),
-            (422, "line 1: currency"),
+            (422, "currency"),
         ),
-        ("no time", json!({"asset": "ACME", "price": "1"}), (422, "line 1: at")),
+        ("no time", json!({"asset": "ACME", "price": "1"}), (422, "at")),
         (
             "two times",
             json!({"asset": "ACME", "price": "1", "day": "2024-03-01", "at": "2024-03-01T00:00:00Z"}),
-            (422, "line 1: day"),
+            (422, "day"),
         ),
         ("no prices", json!({"prices": []}), (422, "body")),
-        ("a strange array", json!({"prices": [1]}), (422, "line 1")),
+        ("a strange array", json!({"prices": [1, 2]}), (422, "line 1")),
     ];
     for (what, body, expected) in json_lines {
         bad.refuse(what, post_json("/v1/prices", &body), expected).await;
@@ -242,7 +238,7 @@ async fn prices() {
         ("an empty body", post("/v1/prices", ndjson, ""), (400, "body")),
         ("blank lines", post("/v1/prices", ndjson, "\n\n"), (422, "body")),
         ("100,001 lines", post("/v1/prices", ndjson, lines(100_001)), (422, "body")),
-        ("no text", post("/v1/prices", ndjson, vec![0xff; 10]), (400, "body")),
+        ("no text", post("/v1/prices", ndjson, vec![0xff; 10]), (422, "line 1")),
         ("broken JSON", post("/v1/prices", "application/json", "{\"prices\": ["), (400, "body")),
         ("a wrong content type", post("/v1/prices", "text/csv", "ACME,1"), (415, "Content-Type")),
     ];

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use insight::commands::{Command, Refusal, Request, Settings};
+use insight::commands::prices::{BodyFormat, PriceBulk};
+use insight::commands::{AssetRef, Command, Refusal, Request, Settings};
 use insight::domain::ids::{AssetId, InvestorId, Position, Version};
 use insight::domain::portfolio::event::CashMode;
 use insight::domain::rejection::Rejection;
@@ -255,7 +256,7 @@ async fn what_does_not_exist_is_named() {
     let database = environment::database().await;
     let ledger = Ledger::start(&database);
     let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
-    let unknown: insight::commands::AssetRef = "NOSUCH".parse().unwrap();
+    let unknown: AssetRef = "NOSUCH".parse().unwrap();
     let refused = ledger.send(buy(portfolio, &unknown, "1", "1")).await;
     let Err(Refusal::Rejected(Rejection::InvalidFields(fields))) = refused else { panic!("{refused:?}") };
     assert_eq!(fields[0].field, "asset");
@@ -268,4 +269,75 @@ async fn what_does_not_exist_is_named() {
     let orphan: Command = ledger::open(nowhere, InvestorId(Uuid::now_v7()), CashMode::Untracked);
     let refused = ledger.send(orphan).await;
     assert!(matches!(refused, Err(Refusal::Rejected(Rejection::InvalidFields(_)))), "{refused:?}");
+}
+
+fn bulk(lines: &str, command_id: Uuid) -> PriceBulk {
+    PriceBulk {
+        command_id,
+        actor: "test".into(),
+        correlation_id: Uuid::now_v7(),
+        deadline: Instant::now() + Duration::from_secs(20),
+        body: lines.to_owned().into(),
+        format: BodyFormat::Ndjson,
+    }
+}
+
+fn price_line(asset: &AssetRef, day: u32) -> String {
+    let AssetRef::Id(id) = asset else { unreachable!() };
+    format!("{{\"asset\":\"{id}\",\"day\":\"2020-01-{day:02}\",\"price\":\"10\"}}\n")
+}
+
+/// Two bodies under one id at once: what becomes of the one says nothing of the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_body_under_the_same_key_is_not_refused_for_the_first_ones_reason() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let (portfolio, asset) = ledger.portfolio(CashMode::Untracked).await;
+    ledger.send(buy(portfolio, &asset, "10", "10")).await.unwrap();
+    for _ in 0..20 {
+        let too_much = request(sell(portfolio, &asset, "1000", "11"));
+        let fits = Request { command_id: too_much.command_id, ..request(buy(portfolio, &asset, "1", "11")) };
+        let (refused, accepted) =
+            tokio::join!(ledger.commands.execute(too_much), ledger.commands.execute(fits));
+        assert!(accepted.is_ok(), "{accepted:?}");
+        let is_no = matches!(refused, Err(Refusal::Rejected(Rejection::InsufficientHolding { .. })));
+        assert!(is_no || matches!(refused, Err(Refusal::KeyReused)), "{refused:?}");
+    }
+    check_log(&database.pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_prices_is_resent_whole_or_refused() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let asset = ledger.asset().await;
+    let window: String = (0..2_000).map(|_| price_line(&asset, 2)).collect();
+    let body = window.clone() + &price_line(&asset, 3) + "nonsense\n";
+    let id = Uuid::now_v7();
+    let first = ledger.commands.post_prices(&bulk(&body, id)).await.unwrap();
+    assert_eq!((first.accepted, first.rejected_count, first.last_durable_line), (2_001, 1, 2_002));
+    let again = ledger.commands.post_prices(&bulk(&body, id)).await.unwrap();
+    assert_eq!((again.accepted, &again.rejected, again.place), (2_001, &first.rejected, first.place));
+    // The same first window, but another body.
+    for other in [window.clone(), window + &price_line(&asset, 4)] {
+        let refused = ledger.commands.post_prices(&bulk(&other, id)).await;
+        assert!(matches!(refused, Err(Refusal::KeyReused)), "{refused:?}");
+    }
+    check_log(&database.pool).await;
+}
+
+/// What stands in the log must fit into a record of the bus, whatever a client sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_lines_take_a_bounded_place_in_the_log() {
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let asset = ledger.asset().await;
+    let bad = format!("{{\"{}\":1}}\n", "z".repeat(250));
+    let body = price_line(&asset, 2) + &bad.repeat(1_900);
+    let answer = ledger.commands.post_prices(&bulk(&body, Uuid::now_v7())).await.unwrap();
+    assert_eq!((answer.accepted, answer.rejected_count), (1, 1_900));
+    let events = read::after(&database.pool, Position(0), 100).await.unwrap().events;
+    let largest = events.iter().map(|event| event.payload.len() + event.metadata.len()).max().unwrap();
+    assert!(largest < 64 * 1_024, "{largest}");
+    assert!(events.iter().all(|event| !event.metadata.contains(&"z".repeat(51))));
 }

@@ -7,6 +7,7 @@ mod api;
 mod api_queries;
 mod appending;
 mod bad_input;
+mod command_line;
 mod commands;
 mod crash;
 mod embedded;
