@@ -1,4 +1,5 @@
-//! One of many: a lock that belongs to a session of PostgreSQL, and so ends with the process that holds it.
+//! A lock that belongs to a session of PostgreSQL, and so ends with the process that holds it: one of many, or many
+//! against one.
 
 use std::time::Duration;
 
@@ -18,17 +19,38 @@ pub struct SessionLock {
 }
 
 impl SessionLock {
-    /// Waits for the lock called `name`. Names are of the database, not of the server.
+    /// Waits for the lock called `name`, alone. Names are of the database, not of the server.
     ///
     /// # Errors
     /// When the session cannot be opened, or breaks while waiting.
     pub async fn acquire(options: &PgConnectOptions, name: &str) -> Result<Self, sqlx::Error> {
         let mut connection = options.connect().await?;
-        let (high, low) = key(name);
+        while !ask(&mut connection, ALONE, name).await? {
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        Ok(Self { connection })
+    }
+
+    /// Takes the lock alone, if nobody has it.
+    ///
+    /// # Errors
+    /// When the session cannot be opened or used.
+    pub async fn try_alone(options: &PgConnectOptions, name: &str) -> Result<Option<Self>, sqlx::Error> {
+        let mut connection = options.connect().await?;
+        Ok(ask(&mut connection, ALONE, name).await?.then_some(Self { connection }))
+    }
+
+    /// Shares the lock with others, as soon as nobody has it alone. A server that is away is waited for.
+    pub async fn acquire_shared(options: &PgConnectOptions, name: &str) -> Self {
         loop {
-            let statement = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)").bind(high).bind(low);
-            if statement.fetch_one(&mut connection).await? {
-                return Ok(Self { connection });
+            let asked = async {
+                let mut connection = options.connect().await?;
+                Ok::<_, sqlx::Error>(ask(&mut connection, SHARED, name).await?.then_some(Self { connection }))
+            };
+            match asked.await {
+                Ok(Some(lock)) => return lock,
+                Ok(None) => tracing::debug!(name, "somebody has the lock alone: waiting"),
+                Err(error) => tracing::warn!(name, %error, "the lock cannot be asked for"),
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -51,6 +73,14 @@ impl SessionLock {
             tracing::debug!(%error, "the session of a lock did not close cleanly");
         }
     }
+}
+
+const ALONE: &str = "select pg_try_advisory_lock($1, $2)";
+const SHARED: &str = "select pg_try_advisory_lock_shared($1, $2)";
+
+async fn ask(connection: &mut PgConnection, sql: &'static str, name: &str) -> Result<bool, sqlx::Error> {
+    let (high, low) = key(name);
+    sqlx::query_scalar(sql).bind(high).bind(low).fetch_one(connection).await
 }
 
 /// Two halves of a hash of the name.

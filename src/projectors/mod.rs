@@ -18,7 +18,6 @@ mod checkpoint;
 pub mod directory;
 mod error;
 pub mod holdings;
-mod lock;
 mod parking;
 pub mod prices;
 mod projection;
@@ -34,6 +33,13 @@ pub use error::Error;
 pub use parking::Poison;
 pub use projection::{Fact, ReadModel, Readiness};
 pub use runner::{Settings, run, run_with};
+
+/// Who uses a read model's tables: projectors share this lock (which of them owns a shard is the feed's and the checkpoint's
+/// business), a rebuild needs it alone. It saves people from themselves and proves nothing: rows are guarded by the
+/// checkpoint's revision.
+fn tables_lock(read_model: &str) -> String {
+    format!("tables.{read_model}")
+}
 
 /// One column of a set of rows, for a statement that takes arrays.
 fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {

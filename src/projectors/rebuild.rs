@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use sqlx::PgPool;
 
 use super::checkpoint::Idle;
-use super::lock::Lock;
 use super::projection::{Flushed, Projection, ReadModel};
 use super::schema::{self, Schema};
-use super::{Error, Settings};
+use super::{Error, Settings, tables_lock};
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{ChunkSize, read};
 use crate::feed::{Batch, Topics};
+use crate::postgres::SessionLock;
 
 /// How many events are read at once, and about how many bytes.
 const SLICE_EVENTS: usize = 10_000;
@@ -71,7 +71,7 @@ pub async fn rebuild_as<M: ReadModel>(
     pool: &PgPool,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<(), Error> {
-    let Some(lock) = Lock::alone(&pool.connect_options(), M::NAME).await? else {
+    let Some(lock) = SessionLock::try_alone(&pool.connect_options(), &tables_lock(M::NAME)).await? else {
         return Err(Error::InUse { read_model: M::NAME.to_owned() });
     };
     schema::recreate(&mut *pool.acquire().await?, Schema::named(M::NAME)?).await?;
@@ -112,7 +112,7 @@ pub async fn rebuild_from_holdings<M: ReadModel>(
     pool: &PgPool,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<(), Error> {
-    let Some(lock) = Lock::alone(&pool.connect_options(), M::NAME).await? else {
+    let Some(lock) = SessionLock::try_alone(&pool.connect_options(), &tables_lock(M::NAME)).await? else {
         return Err(Error::InUse { read_model: M::NAME.to_owned() });
     };
     let head = read::head(pool).await?;

@@ -18,13 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::checkpoint::Idle;
-use super::lock::Lock;
 use super::projection::{Flushed, Projection, ReadModel};
-use super::{Error, schema};
+use super::{Error, schema, tables_lock};
 use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::read;
 use crate::feed::{Batch, Feed, FeedItem, Mode, Source, Subscription};
+use crate::postgres::SessionLock;
 use crate::retry::Backoff;
 
 /// How often idle shards are written and lag is measured.
@@ -74,7 +74,9 @@ pub async fn run_with<M: ReadModel>(
     settings: Settings,
 ) -> Result<(), Error> {
     let options = pool.connect_options();
-    let Some(lock) = Lock::shared(&options, M::NAME, &cancel).await else { return Ok(()) };
+    let name = tables_lock(M::NAME);
+    let lock = SessionLock::acquire_shared(&options, &name);
+    let Some(lock) = cancel.run_until_cancelled(lock).await else { return Ok(()) };
 
     let subscription = Subscription {
         name: format!("projector.{}", M::NAME),
@@ -97,7 +99,7 @@ struct Runner<M> {
     feed: Feed,
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
-    lock: Lock,
+    lock: SessionLock,
     cancel: CancellationToken,
 }
 
@@ -199,10 +201,12 @@ impl<M: ReadModel> Runner<M> {
     }
 
     async fn tick(&mut self) -> Result<Next, Error> {
-        if !self.lock.is_held().await {
+        if self.lock.check().await.is_err() {
             tracing::warn!(read_model = M::NAME, "the projector's lock is gone with its connection");
             let options = self.pool.connect_options();
-            let Some(lock) = Lock::shared(&options, M::NAME, &self.cancel).await else {
+            let name = tables_lock(M::NAME);
+            let lock = SessionLock::acquire_shared(&options, &name);
+            let Some(lock) = self.cancel.run_until_cancelled(lock).await else {
                 return Ok(Next::End);
             };
             self.lock = lock;
