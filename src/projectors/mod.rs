@@ -5,9 +5,9 @@
 //!
 //! | promise | by |
 //! | --- | --- |
-//! | an event's effect is in the rows exactly once | rows and [`checkpoint`] commit in one transaction |
+//! | an event's effect is in the rows exactly once | rows and `checkpoint` commit in one transaction |
 //! | nobody writes rows of a shard they have lost | the transaction begins with `revision = mine` |
-//! | one bad event stops one stream | [`parking`] |
+//! | one bad event stops one stream | `parking` |
 //! | memory never knows more than the rows | after any failure all of it is dropped and read again |
 //!
 //! The schemas are disposable and made at start ([`schema`]); [`rebuild`] makes their rows again from the log.

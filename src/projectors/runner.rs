@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | shards assigned | load their checkpoints and go on from there, whatever the feed believes |
 //! | shards revoked | drop their state; the new owner loads what was committed |
-//! | a batch | one transaction, see [`super::projection`]; no timer, so batches grow as the load does |
+//! | a batch | one transaction, see `projection.rs`; no timer, so batches grow as the load does |
 //! | another process wrote our shard | drop everything, load, resume |
 //! | the database fails | the same, after a pause that grows; for ever, since restart would do no better |
 //! | nothing for a second | write how far idle shards were scanned |
