@@ -201,6 +201,7 @@ async fn bad_questions_name_the_parameter() {
         ("/v1/portfolios?limit=501".into(), "limit"),
         ("/v1/portfolios?limit=many".into(), "limit"),
         ("/v1/portfolios?order=best".into(), "order"),
+        ("/v1/portfolios?risk_band=wild".into(), "risk_band"),
         ("/v1/portfolios?investor_id=7".into(), "investor_id"),
         ("/v1/portfolios?name=%00".into(), "name"),
         ("/v1/portfolios?risk_band=%00".into(), "risk_band"),

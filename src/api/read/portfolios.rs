@@ -138,9 +138,9 @@ pub(crate) struct Which {
     /// Whose name has this in it, in any case.
     #[param(value_type = Option<String>)]
     name: Field<SearchText>,
-    /// In this band of risk.
+    /// In this band of annual volatility: `low` below 15 %, `medium`, `high` from 25 % on.
     #[param(value_type = Option<String>)]
-    risk_band: Field<SearchText>,
+    risk_band: Field<RiskBand>,
     /// Worth at least this, in base currency.
     #[param(value_type = Option<Decimal>)]
     value_min: Field<Amount>,
@@ -162,6 +162,19 @@ pub(crate) struct Which {
     /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
     #[param(value_type = Option<u32>)]
     max_wait_ms: Field<WaitMs>,
+}
+
+/// A band of risk, as rows name it.
+struct RiskBand(String);
+
+impl FieldValue for RiskBand {
+    const EXPECTED: &'static str = "one of low, medium, high";
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "low" | "medium" | "high" => Ok(Self(text.to_owned())),
+            _ => Err(Self::refusal()),
+        }
+    }
 }
 
 impl FieldValue for PortfolioOrder {
@@ -194,7 +207,7 @@ pub(crate) async fn list(
     let filter = PortfolioFilter {
         investor_id: which.investor_id.optional("investor_id", &mut fields),
         name: which.name.optional("name", &mut fields).map(|SearchText(name)| name),
-        risk_band: which.risk_band.optional("risk_band", &mut fields).map(|SearchText(band)| band),
+        risk_band: which.risk_band.optional("risk_band", &mut fields).map(|RiskBand(band)| band),
         value_min: which.value_min.optional("value_min", &mut fields).map(Amount::decimal),
         value_max: which.value_max.optional("value_max", &mut fields).map(Amount::decimal),
     };
