@@ -24,6 +24,7 @@ use super::place::{Place, PlaceCheck, compare};
 use super::read;
 use crate::domain::ids::{Epoch, Position, StreamId, Version};
 use crate::events::{Envelope, EventId};
+use crate::retry::Backoff;
 
 /// What a batch came to.
 #[derive(Debug)]
@@ -95,7 +96,7 @@ impl Appender {
     /// [`Error::Fork`] when the log is another history than the one this process has appended to; any other only
     /// when told to stop.
     pub async fn append(&mut self, batch: &[Append]) -> Result<Answered, Error> {
-        let mut pause = PAUSE_MIN;
+        let mut pauses = Backoff::pauses(PAUSE_MIN, PAUSE_MAX);
         loop {
             let available = self.available.clone();
             let slow = async {
@@ -116,13 +117,12 @@ impl Appender {
                     return self.halve(batch, &error).await;
                 }
                 Err(error) if error.is_transient() => {
-                    warn!(%error, commands = batch.len(), pause_ms = pause.as_millis() as u64, "append failed, sending the same batch again");
+                    warn!(%error, commands = batch.len(), attempt = pauses.count(), "append failed, sending the same batch again");
                     self.connection = None;
                     self.available.send_if_modified(|available| std::mem::replace(available, false));
-                    if self.stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+                    if self.stop.run_until_cancelled(pauses.sleep()).await.is_none() {
                         return Err(error);
                     }
-                    pause = (pause * 2).min(PAUSE_MAX);
                 }
                 Err(error) => return Err(error),
             }
