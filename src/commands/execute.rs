@@ -288,7 +288,7 @@ pub(super) fn original(request: &Resolved, events: Vec<Envelope>) -> Result<Exec
 }
 
 /// Folds the events of one stream, in a list that may hold others.
-pub(super) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> {
+pub(crate) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> {
     let mut stream = Stream::initial(id);
     for envelope in events.iter().filter(|envelope| envelope.stream_id == *id) {
         let event = envelope

@@ -26,7 +26,7 @@ mod metric;
 mod offsets;
 mod repair;
 mod store;
-mod tracks;
+pub(crate) mod tracks;
 mod window;
 
 use std::sync::Arc;

@@ -36,7 +36,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The shards of one feed.
 #[derive(Debug, Default)]
-pub(super) struct Tracks {
+pub(crate) struct Tracks {
     waiting: BTreeSet<Shard>,
     followed: BTreeMap<Shard, Track>,
     told_at: Option<Instant>,
@@ -57,21 +57,21 @@ struct Track {
 
 /// How much was taken of what has arrived.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     Everything,
     Some,
 }
 
 /// What an assignment changes for the consumer.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) revoked: Vec<Shard>,
-    pub(super) assigned: Vec<Shard>,
+pub(crate) struct Change {
+    pub(crate) revoked: Vec<Shard>,
+    pub(crate) assigned: Vec<Shard>,
 }
 
 /// What became of an event that arrived.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     /// It comes next: hand it on.
     Next,
     /// Of no use.
@@ -86,7 +86,7 @@ pub(super) enum Seen {
 
 impl Tracks {
     /// The group gives these to me. Those that were adrift go on where they are; what stays adrift is given up.
-    pub(super) fn assign(&mut self, shards: &[Shard]) -> Change {
+    pub(crate) fn assign(&mut self, shards: &[Shard]) -> Change {
         let mut change = Change::default();
         for (shard, track) in &mut self.followed {
             if track.adrift && !shards.contains(shard) {
@@ -106,14 +106,14 @@ impl Tracks {
     }
 
     /// The group takes these back in good order. Returns those that were mine.
-    pub(super) fn revoke(&mut self, shards: &[Shard]) -> Vec<Shard> {
+    pub(crate) fn revoke(&mut self, shards: &[Shard]) -> Vec<Shard> {
         let (mine, _) = self.mine(shards);
         self.forget(&mine);
         mine
     }
 
     /// The group took these back without asking. Returns those the consumer must drop; the others are adrift.
-    pub(super) fn lose(&mut self, shards: &[Shard]) -> Vec<Shard> {
+    pub(crate) fn lose(&mut self, shards: &[Shard]) -> Vec<Shard> {
         let (mine, followed) = self.mine(shards);
         for shard in &followed {
             if let Some(track) = self.followed.get_mut(shard) {
@@ -126,13 +126,13 @@ impl Tracks {
     }
 
     /// Everything is taken back.
-    pub(super) fn revoke_all(&mut self) -> Vec<Shard> {
+    pub(crate) fn revoke_all(&mut self) -> Vec<Shard> {
         let all: Vec<_> = self.waiting.iter().chain(self.followed.keys()).copied().collect();
         self.revoke(&all)
     }
 
     /// Follows shards from these places on. Returns the adrift ones, which are given up instead.
-    pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>, now: Instant) -> Vec<Shard> {
+    pub(crate) fn resume(&mut self, places: Vec<(Shard, Place)>, now: Instant) -> Vec<Shard> {
         let mut given_up = Vec::new();
         for (shard, place) in places {
             match self.followed.get(&shard) {
@@ -151,7 +151,7 @@ impl Tracks {
     }
 
     /// An event came by the bus.
-    pub(super) fn see(&mut self, link: &Link, event: &Envelope, now: Instant) -> Seen {
+    pub(crate) fn see(&mut self, link: &Link, event: &Envelope, now: Instant) -> Seen {
         let Some(track) = self.followed.get_mut(&event.shard) else {
             return Seen::NotFollowed;
         };
@@ -171,7 +171,7 @@ impl Tracks {
     }
 
     /// An event came from the store in the order of the whole log. Whether it is to be handed on.
-    pub(super) fn read(&mut self, event: &Envelope) -> bool {
+    pub(crate) fn read(&mut self, event: &Envelope) -> bool {
         match self.followed.get_mut(&event.shard) {
             Some(track) if event.position > track.cursor.scanned_to() => {
                 track.cursor.apply(event);
@@ -182,48 +182,48 @@ impl Tracks {
     }
 
     /// The reader of the whole log has come to `position`.
-    pub(super) fn passed(&mut self, position: Position) {
+    pub(crate) fn passed(&mut self, position: Position) {
         for track in self.followed.values_mut() {
             track.cursor.passed(position);
         }
     }
 
     /// How far all followed shards are complete; none if none is followed.
-    pub(super) fn least_scanned_to(&self) -> Option<Position> {
+    pub(crate) fn least_scanned_to(&self) -> Option<Position> {
         self.followed.values().map(|track| track.cursor.scanned_to()).min()
     }
 
     /// The last event of a shard that was handed on.
-    pub(super) fn position(&self, shard: Shard) -> Option<Position> {
+    pub(crate) fn position(&self, shard: Shard) -> Option<Position> {
         self.followed.get(&shard).map(|track| track.cursor.position())
     }
 
     /// The store may be another one than before: ask it about every shard.
-    pub(super) fn doubt_all(&mut self) {
+    pub(crate) fn doubt_all(&mut self) {
         for track in self.followed.values_mut() {
             track.doubtful = true;
         }
     }
 
     /// These shards are behind `position`, where the memory of the reader of the whole log begins.
-    pub(super) fn doubt_behind(&mut self, position: Position) {
+    pub(crate) fn doubt_behind(&mut self, position: Position) {
         for track in self.followed.values_mut() {
             track.doubtful |= track.cursor.scanned_to() < position;
         }
     }
 
     /// About which shards the store is to be asked at once, and from where.
-    pub(super) fn doubtful(&self) -> Vec<(Shard, Position)> {
+    pub(crate) fn doubtful(&self) -> Vec<(Shard, Position)> {
         self.asking(|track| track.doubtful)
     }
 
     /// Whether there are such shards.
-    pub(super) fn in_doubt(&self) -> bool {
+    pub(crate) fn in_doubt(&self) -> bool {
         self.followed.values().any(|track| track.doubtful)
     }
 
     /// Shards of which nothing came for too long are in doubt; sooner if everything was `taken` that has arrived.
-    pub(super) fn notice_silence(&mut self, taken: Taken, now: Instant) {
+    pub(crate) fn notice_silence(&mut self, taken: Taken, now: Instant) {
         let silent = match taken {
             Taken::Everything => SILENT,
             Taken::Some => SILENT_IN_BACKLOG,
@@ -234,12 +234,12 @@ impl Tracks {
     }
 
     /// Those of which it is time to ask whether the store still knows them.
-    pub(super) fn unconfirmed(&self, now: Instant) -> Vec<(Shard, Position)> {
+    pub(crate) fn unconfirmed(&self, now: Instant) -> Vec<(Shard, Position)> {
         self.asking(|track| now >= track.unconfirmed_at())
     }
 
     /// When the next shard will be silent or unconfirmed.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         let due = |track: &Track| (track.last_word() + SILENT).min(track.unconfirmed_at());
         self.followed.values().map(due).min()
     }
@@ -248,7 +248,7 @@ impl Tracks {
     ///
     /// # Errors
     /// The reason for a fork.
-    pub(super) fn repaired(
+    pub(crate) fn repaired(
         &mut self,
         asked: &[(Shard, Position)],
         slice: Slice,
@@ -277,7 +277,7 @@ impl Tracks {
     }
 
     /// What is to be told about completeness with a batch of `events`: their shards, and from time to time all.
-    pub(super) fn tell(&mut self, events: &[Arc<Envelope>], now: Instant) -> Vec<(Shard, Position)> {
+    pub(crate) fn tell(&mut self, events: &[Arc<Envelope>], now: Instant) -> Vec<(Shard, Position)> {
         let all = self.tell_due().is_none_or(|due| now >= due);
         if all {
             self.told_at = Some(now);
@@ -295,12 +295,12 @@ impl Tracks {
     }
 
     /// When progress without events is to be told next; none if it never was.
-    pub(super) fn tell_due(&self) -> Option<Instant> {
+    pub(crate) fn tell_due(&self) -> Option<Instant> {
         self.told_at.map(|at| at + TELL_EVERY)
     }
 
     /// Whether there is progress that was not told yet.
-    pub(super) fn untold(&self) -> bool {
+    pub(crate) fn untold(&self) -> bool {
         self.followed.values().any(|track| track.cursor.scanned_to() > track.told)
     }
 

@@ -29,7 +29,7 @@ pub struct Checkpoint {
 
 /// The checkpoints of the shards that are ours.
 #[derive(Debug, Default)]
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     by_shard: BTreeMap<Shard, Checkpoint>,
     /// Shards whose events are folded but not flushed.
     moved: BTreeSet<Shard>,
@@ -39,7 +39,7 @@ pub(super) struct Checkpoints {
 
 /// Which shards a flush writes beside those that have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(crate) enum Idle {
     /// None.
     Leave,
     /// Those that were only scanned further, too.
@@ -47,11 +47,11 @@ pub(super) enum Idle {
 }
 
 impl Checkpoints {
-    pub(super) fn insert(&mut self, loaded: Vec<Checkpoint>) {
+    pub(crate) fn insert(&mut self, loaded: Vec<Checkpoint>) {
         self.by_shard.extend(loaded.into_iter().map(|checkpoint| (checkpoint.shard, checkpoint)));
     }
 
-    pub(super) fn remove(&mut self, shards: &[Shard]) {
+    pub(crate) fn remove(&mut self, shards: &[Shard]) {
         for shard in shards {
             self.by_shard.remove(shard);
             self.moved.remove(shard);
@@ -59,21 +59,21 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn shards(&self) -> Vec<Shard> {
+    pub(crate) fn shards(&self) -> Vec<Shard> {
         self.by_shard.keys().copied().collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Checkpoint> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Checkpoint> {
         self.by_shard.values()
     }
 
     /// Whether the event is of a shard of ours and its effect is not in the rows.
-    pub(super) fn is_new(&self, event: &Envelope) -> bool {
+    pub(crate) fn is_new(&self, event: &Envelope) -> bool {
         self.by_shard.get(&event.shard).is_some_and(|mine| mine.place.position < event.position)
     }
 
     /// Moves on past events that were folded or skipped.
-    pub(super) fn fold(&mut self, event: &Envelope) {
+    pub(crate) fn fold(&mut self, event: &Envelope) {
         if let Some(mine) = self.by_shard.get_mut(&event.shard) {
             mine.place = Place::from(event);
             mine.scanned_to = mine.scanned_to.max(event.position);
@@ -82,7 +82,7 @@ impl Checkpoints {
     }
 
     /// Notes how far shards were scanned.
-    pub(super) fn scan(&mut self, scanned_to: &[(Shard, Position)]) {
+    pub(crate) fn scan(&mut self, scanned_to: &[(Shard, Position)]) {
         for (shard, position) in scanned_to {
             if let Some(mine) = self.by_shard.get_mut(shard)
                 && mine.scanned_to < *position
@@ -95,7 +95,7 @@ impl Checkpoints {
 
     /// The checkpoints that a flush writes, in shard order: those with events, those whose rows changed for another
     /// reason, and, if wanted, the idle ones that were scanned or whose prices were read further.
-    pub(super) fn due(
+    pub(crate) fn due(
         &self,
         changed: &BTreeSet<Shard>,
         idle: Idle,
@@ -114,7 +114,7 @@ impl Checkpoints {
     }
 
     /// Takes over what was written.
-    pub(super) fn written(&mut self, written: Vec<Checkpoint>) {
+    pub(crate) fn written(&mut self, written: Vec<Checkpoint>) {
         for checkpoint in written {
             self.moved.remove(&checkpoint.shard);
             self.scanned.remove(&checkpoint.shard);

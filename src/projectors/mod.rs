@@ -14,7 +14,7 @@
 
 pub mod activity;
 pub mod book;
-mod checkpoint;
+pub(crate) mod checkpoint;
 pub mod directory;
 mod error;
 pub mod holdings;

@@ -25,8 +25,8 @@ mod progress;
 mod source;
 mod start;
 mod term;
-mod walk;
-mod window;
+pub(crate) mod walk;
+pub(crate) mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,7 +159,7 @@ impl Relay {
                     self.trouble(&format!("the lock was lost: {error}"));
                     return Ok(());
                 }
-                Ok(End::Again(reason)) => self.trouble(&reason),
+                Ok(End::Again(reason) | End::AnotherTopic(_, reason)) => self.trouble(&reason),
                 Ok(End::Refused(position, reason)) if self.refused == Some(position) => {
                     return Err(Error::Refused { position, reason });
                 }

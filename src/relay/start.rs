@@ -15,11 +15,12 @@ use crate::kafka::{KafkaSettings, Record, topics};
 /// How many events of the store are fetched at once for a comparison.
 const FETCH: i64 = 500;
 
-/// For every shard, the last event that its topic is known to hold in an unbroken run from the beginning.
-pub(super) async fn tails(
+/// For every shard, the last event that its topic is known to hold in an unbroken run from the beginning, and the offset
+/// behind its last record.
+pub(super) async fn ends(
     settings: &KafkaSettings,
     pool: &PgPool,
-) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
+) -> Result<BTreeMap<Shard, (Option<Tail>, i64)>, Error> {
     let rows = progress::load(pool, settings).await?;
     let extents = scan::extents(settings, topics::all_shards().collect()).await?;
     let mut walks = BTreeMap::new();
@@ -42,9 +43,10 @@ pub(super) async fn tails(
     anew.extend(walks.values().filter(|walk| walk.must_confirm()).map(|walk| walk.shard));
 
     let mut walks: BTreeMap<_, _> = anew.iter().map(|shard| (*shard, ShardWalk::anew(*shard))).collect();
-    let stretches = extents.into_iter().filter(|(shard, _)| walks.contains_key(shard)).collect();
+    let stretches = extents.clone().into_iter().filter(|(shard, _)| walks.contains_key(shard)).collect();
     tails.extend(show(settings, pool, &mut walks, stretches).await?);
-    Ok(tails)
+    let end = |shard: Shard| extents.get(&shard).map_or(0, |extent| extent.end);
+    Ok(tails.into_iter().map(|(shard, tail)| (shard, (tail, end(shard)))).collect())
 }
 
 async fn known(pool: &PgPool, shard: Shard, row: Option<Progress>, extent: Extent) -> Result<Known, Error> {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::source::Source;
-use super::window::{Limits, Tail, Window};
+use super::window::{Broken, Limits, Tail, Window};
 use super::{Error, metric, progress, start};
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{Place, PlaceCheck, check_place};
@@ -34,6 +34,8 @@ pub(super) enum End {
     LockLost(sqlx::Error),
     /// With a new producer it may go on.
     Again(String),
+    /// The topic of this shard is not the one that was sent to: what is noted of it is worth nothing.
+    AnotherTopic(Shard, String),
     /// The broker does not want this record.
     Refused(Position, String),
 }
@@ -53,13 +55,13 @@ pub(super) async fn run(
     memory: &mut Memory,
     shutdown: &CancellationToken,
 ) -> Result<End, Error> {
-    let tails = tokio::select! {
-        tails = prepare(settings, pool, memory) => tails?,
+    let ends = tokio::select! {
+        ends = prepare(settings, pool, memory) => ends?,
         () = shutdown.cancelled() => return Ok(End::Shutdown),
     };
     let mut term = Term {
         producer: Producer::open(settings)?,
-        window: Window::new(LIMITS, tails),
+        window: Window::new(LIMITS, ends),
         source: Source::new(pool.clone()),
         listener: Listener::start((*pool.connect_options()).clone(), "insight_head"),
         housekeeping_at: Instant::now(),
@@ -83,13 +85,13 @@ async fn prepare(
     settings: &KafkaSettings,
     pool: &PgPool,
     memory: &Memory,
-) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
+) -> Result<BTreeMap<Shard, (Option<Tail>, i64)>, Error> {
     let created = topics::apply(settings).await?;
     if !created.is_empty() {
         tracing::info!(topics = created.join(", "), "topics created");
     }
     check_history(pool, memory).await?;
-    start::tails(settings, pool).await
+    start::ends(settings, pool).await
 }
 
 async fn check_history(pool: &PgPool, memory: &Memory) -> Result<(), Error> {
@@ -194,7 +196,11 @@ impl Term<'_> {
             Ok(offset) => {
                 self.events.increment(1);
                 let broken = self.window.delivered(shard, position, offset).err()?;
-                Some(End::Again(broken.to_string()))
+                let reason = broken.to_string();
+                Some(match broken {
+                    Broken::AnotherTopic { .. } => End::AnotherTopic(shard, reason),
+                    Broken::OutOfOrder { .. } => End::Again(reason),
+                })
             }
             Err(why) => Some(self.aftermath(position, why).await),
         }
@@ -233,6 +239,11 @@ impl Term<'_> {
         Ok(())
     }
 
+    async fn forget(&self, shard: Shard) -> Result<(), Error> {
+        let topic = self.settings.topic_of(shard).unwrap_or_default();
+        Ok(progress::forget(self.pool, &topic).await?)
+    }
+
     /// Saves what can be saved. A relay that has lost its lock writes nothing more.
     async fn leave(&mut self, end: &Result<End, Error>) {
         if matches!(end, Ok(End::Shutdown)) {
@@ -245,9 +256,12 @@ impl Term<'_> {
                 }
             }
         }
-        if !matches!(end, Ok(End::LockLost(_)) | Err(_))
-            && let Err(error) = self.save().await
-        {
+        let written = match end {
+            Ok(End::LockLost(_)) | Err(_) => Ok(()),
+            Ok(End::AnotherTopic(shard, _)) => self.forget(*shard).await,
+            Ok(_) => self.save().await,
+        };
+        if let Err(error) = written {
             tracing::debug!(%error, "progress not written; the next start walks a little further");
         }
     }
