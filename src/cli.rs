@@ -48,6 +48,12 @@ enum Verb {
         #[command(subcommand)]
         what: Topics,
     },
+    /// Numbers the histories of the log: shows them, or begins the next one after a restore
+    Epoch {
+        /// What to do
+        #[command(subcommand)]
+        what: Epoch,
+    },
     /// Plays a believable history on real prices through the HTTP API, and shows what came of it
     Demo(config::Demo),
     /// Asks the API at LISTEN_ADDRESS whether it is ready; the exit code tells
@@ -66,6 +72,21 @@ enum Topics {
     Apply,
     /// Shows each topic beside what it should be
     Show,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+enum Epoch {
+    /// Shows every epoch, with its positions and its reason
+    Show,
+    /// Begins the next epoch behind the head: to be run once after every restore, before the roles start again
+    New {
+        /// Why, for those who look later
+        #[arg(long, default_value = "restored to an earlier moment", value_name = "TEXT")]
+        reason: String,
+        /// A number that the new one must exceed; without it, with KAFKA_BROKERS set, the topics are asked
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..1_000_000_000))]
+        above: Option<i32>,
+    },
 }
 
 impl Cli {
@@ -93,6 +114,10 @@ impl Cli {
             Verb::Verify => roles::verify::run(settings).await,
             Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,
             Verb::Topics { what: Topics::Show } => roles::topics::show(&settings).await,
+            Verb::Epoch { what: Epoch::Show } => roles::epoch::show(settings).await,
+            Verb::Epoch { what: Epoch::New { reason, above } } => {
+                roles::epoch::new(settings, &reason, above).await
+            }
             Verb::Demo(options) => roles::demo::run(settings, options).await,
             Verb::Healthcheck => roles::healthcheck::run(&settings).await,
             Verb::Generate { folder } => roles::generate::run(&folder),

@@ -10,6 +10,7 @@
 //! | load the checkpoints, answer with [`Feed::resume`] | consumer |
 //! | read what the store has after each place, the place's own event first: another one there is a fork | feed |
 //! | follow the tail or the partitions; a break in the chain is repaired from the store | feed |
+//! | what Kafka brought is looked up in the store, the last event of each shard, before it is handed on | feed |
 //! | [`FeedItem::Batch`]: apply, write rows and checkpoint in one transaction | consumer |
 //! | the checkpoint was somebody else's: drop the state, reload, [`Feed::resume`] again | consumer |
 //! | [`FeedItem::Revoked`]: drop the state | consumer |
@@ -146,7 +147,7 @@ pub enum Source {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The store's history is not the one this consumer has read: halt.
-    #[error("the log has forked: {0}; what was read of the other history must be rebuilt from this one")]
+    #[error("the log has forked: {0}; {advice}", advice = event_store::AFTER_A_RESTORE)]
     Fork(String),
     /// The store gave an answer that trying again does not change.
     #[error("the log cannot be read")]
@@ -197,6 +198,18 @@ impl Feed {
         match &mut self.0 {
             Kind::Store(feed) => feed.next().await,
             Kind::Kafka(feed) => feed.next().await,
+        }
+    }
+
+    /// Whether the store can be reached and is the one that was read: to be asked before checkpoints are loaded, and the
+    /// missing ones written. A store that is being restored must not be written to.
+    ///
+    /// # Errors
+    /// A fork, or what trying again does not change.
+    pub async fn recognises_the_store(&mut self) -> Result<bool, Error> {
+        match &mut self.0 {
+            Kind::Store(feed) => feed.recognises().await,
+            Kind::Kafka(feed) => feed.recognises().await,
         }
     }
 

@@ -9,6 +9,10 @@
 //! - every ten seconds in any case, so that a restored store is noticed by a busy reader too. What that brings is no reason to
 //!   go on asking: the bus is bringing the rest.
 //!
+//! What the bus brings moves a shard on, but is not handed on before the store has vouched for the last event of it: by the chain
+//! it has then vouched for all of them. A topic may hold another history than a restored store, and continue what
+//! both have in common without a break.
+//!
 //! A shard that the group took back because it thought this member dead is followed on as **adrift** until the next
 //! assignment: with no broker to be reached nobody else will take it. If somebody else has, the checkpoint's
 //! revision says so, the consumer resumes, and an adrift shard that is resumed is given up.
@@ -45,6 +49,8 @@ pub(crate) struct Tracks {
 #[derive(Debug)]
 struct Track {
     cursor: ChainCursor,
+    /// Where the cursor stood when the store last vouched for it.
+    sure: ChainCursor,
     /// The store is to be asked as soon as possible.
     doubtful: bool,
     adrift: bool,
@@ -143,7 +149,9 @@ impl Tracks {
             }
             let cursor = ChainCursor::new(place);
             let told = cursor.scanned_to();
-            let track = Track { cursor, doubtful: true, adrift: false, heard: now, confirmed: now, told };
+            let sure = cursor.clone();
+            let track =
+                Track { cursor, sure, doubtful: true, adrift: false, heard: now, confirmed: now, told };
             self.followed.insert(shard, track);
         }
         self.forget(&given_up);
@@ -168,6 +176,38 @@ impl Tracks {
             }
             Verdict::Fork(reason) => Seen::Fork(format!("shard {}: {reason}", event.shard)),
         }
+    }
+
+    /// The places that shards have come to by the bus alone since the store last vouched for them.
+    pub(super) fn unsure(&self) -> Vec<Place> {
+        let unsure = self.followed.values().filter(|track| track.cursor.place() != track.sure.place());
+        unsure.map(|track| track.cursor.place().clone()).collect()
+    }
+
+    /// The store vouches for where all shards are.
+    pub(super) fn confirm(&mut self, now: Instant) {
+        for track in self.followed.values_mut() {
+            if track.cursor.place() != track.sure.place() {
+                track.confirmed = now;
+            }
+            track.sure = track.cursor.clone();
+        }
+    }
+
+    /// The store does not vouch for where these shards are, or for any if none are named: they go back, and the store is to be
+    /// asked. Returns the shards.
+    pub(super) fn go_back(&mut self, from: Option<&[Place]>) -> Vec<Shard> {
+        let mut back = Vec::new();
+        for (shard, track) in &mut self.followed {
+            let place = track.cursor.place();
+            let is_meant = from.is_none_or(|places| places.contains(place));
+            if is_meant && place != track.sure.place() {
+                track.cursor = track.sure.clone();
+                track.doubtful = true;
+                back.push(*shard);
+            }
+        }
+        back
     }
 
     /// An event came from the store in the order of the whole log. Whether it is to be handed on.
@@ -268,6 +308,7 @@ impl Tracks {
             let whole = Completeness { epoch, head: slice.head, more };
             let next =
                 track.cursor.repaired(events, whole).map_err(|reason| format!("shard {shard}: {reason}"))?;
+            track.sure = track.cursor.clone();
             brought.extend(next);
             track.doubtful &= more;
             track.confirmed = now;

@@ -12,6 +12,7 @@ mod producer;
 mod rebalances;
 pub mod scan;
 mod settings;
+mod topic_admin;
 pub mod topics;
 mod watchdog;
 

@@ -4,6 +4,7 @@
 //! [`EmbeddedPostgres`] is a server that belongs to a data folder; what it gives is connected to in the same way.
 
 mod binaries;
+mod deadline;
 mod embedded;
 mod folder;
 mod listener;
@@ -15,10 +16,11 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{Connection, Executor};
 
 pub use self::binaries::Error as BinariesError;
+pub use self::deadline::{answered, answered_within};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
-pub use self::session_lock::SessionLock;
+pub use self::session_lock::{SessionLock, checked_often};
 
 /// The oldest server that will do, as `server_version_num` counts.
 const VERSION_MIN: i32 = 140_000;

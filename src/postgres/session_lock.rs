@@ -7,10 +7,23 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection};
 
+use super::answered_within;
+
 /// How often a waiting process asks.
 const ASK_EVERY: Duration = Duration::from_millis(400);
 /// How long a holder waits for the server's word that the session lives.
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
+/// How long opening a session, or asking it, may take.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+/// After this long without a check the server ends the session of a holder that promised to check.
+const CHECKED_WITHIN: &str = "10s";
+
+/// Options for the session of a lock whose holder checks it at least every few seconds: the server ends it when nothing
+/// was heard for ten. A holder that is frozen, or whose machine vanished, would otherwise keep the lock for ever.
+#[must_use]
+pub fn checked_often(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("idle_session_timeout", CHECKED_WITHIN)])
+}
 
 /// A session that holds an advisory lock. Dropping it closes the session, which gives the lock back.
 #[derive(Debug)]
@@ -24,7 +37,7 @@ impl SessionLock {
     /// # Errors
     /// When the session cannot be opened, or breaks while waiting.
     pub async fn acquire(options: &PgConnectOptions, name: &str) -> Result<Self, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = open(options).await?;
         while !ask(&mut connection, ALONE, name).await? {
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -36,7 +49,7 @@ impl SessionLock {
     /// # Errors
     /// When the session cannot be opened or used.
     pub async fn try_alone(options: &PgConnectOptions, name: &str) -> Result<Option<Self>, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = open(options).await?;
         Ok(ask(&mut connection, ALONE, name).await?.then_some(Self { connection }))
     }
 
@@ -44,7 +57,7 @@ impl SessionLock {
     pub async fn acquire_shared(options: &PgConnectOptions, name: &str) -> Self {
         loop {
             let asked = async {
-                let mut connection = options.connect().await?;
+                let mut connection = open(options).await?;
                 Ok::<_, sqlx::Error>(ask(&mut connection, SHARED, name).await?.then_some(Self { connection }))
             };
             match asked.await {
@@ -61,10 +74,7 @@ impl SessionLock {
     /// # Errors
     /// When it does not, or does not answer in time: the lock is to be regarded as lost.
     pub async fn check(&mut self) -> Result<(), sqlx::Error> {
-        match tokio::time::timeout(CHECK_WITHIN, self.connection.ping()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-        }
+        answered_within(CHECK_WITHIN, self.connection.ping()).await
     }
 
     /// Gives the lock back.
@@ -78,9 +88,14 @@ impl SessionLock {
 const ALONE: &str = "select pg_try_advisory_lock($1, $2)";
 const SHARED: &str = "select pg_try_advisory_lock_shared($1, $2)";
 
+async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    answered_within(ASKED_WITHIN, options.connect()).await
+}
+
 async fn ask(connection: &mut PgConnection, sql: &'static str, name: &str) -> Result<bool, sqlx::Error> {
     let (high, low) = key(name);
-    sqlx::query_scalar(sql).bind(high).bind(low).fetch_one(connection).await
+    let asked = sqlx::query_scalar(sql).bind(high).bind(low).fetch_one(connection);
+    answered_within(ASKED_WITHIN, asked).await
 }
 
 /// Two halves of a hash of the name.

@@ -13,6 +13,7 @@
 //! The schemas are disposable and made at start ([`schema`]); [`rebuild`] makes their rows again from the log.
 
 pub mod activity;
+mod ahead;
 pub mod book;
 pub(crate) mod checkpoint;
 pub mod directory;
@@ -28,6 +29,7 @@ pub mod schema;
 mod stored;
 pub mod valuations;
 
+pub use ahead::list_ahead;
 pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use parking::Poison;

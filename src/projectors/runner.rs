@@ -232,9 +232,15 @@ impl<M: ReadModel> Runner<M> {
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
+            let loading = async {
+                if !self.feed.recognises_the_store().await.map_err(feed_error::<M>)? {
+                    return Err(sqlx::Error::PoolTimedOut.into());
+                }
+                self.projection.assign(&shards).await
+            };
             let assigned = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(Next::End),
-                assigned = self.projection.assign(&shards) => assigned,
+                assigned = loading => assigned,
             };
             match assigned {
                 Ok(places) => {

@@ -8,7 +8,8 @@
 //! | walk: per shard, from the progress row's offset along the store's chain | nothing was written | the next start walks again |
 //! | send in order, `previous` attached | records are in the topic, progress is not | the walk finds them; else they are sent again |
 //! | acknowledged, progress written | | a lower bound |
-//! | frozen, and awake when another one is active | its producer goes on for a moment | duplicates, which every reader drops |
+//! | frozen | the server ends the lock's session after ten seconds without a check | another one takes over |
+//! | awake when another one is active | its producer goes on for a moment | duplicates, which every reader drops |
 //!
 //! A partition may therefore hold duplicates, but never what follows an event without the event: the producer is
 //! gapless, and any error it reports ends it, with all that is on its way, before anything else is sent. Readers do not even
@@ -28,7 +29,6 @@ mod term;
 pub(crate) mod walk;
 pub(crate) mod window;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -38,7 +38,7 @@ use self::term::{End, Memory};
 use crate::domain::ids::Position;
 use crate::event_store;
 use crate::kafka::{self, KafkaSettings};
-use crate::postgres::SessionLock;
+use crate::postgres::{SessionLock, checked_often};
 use crate::retry::Backoff;
 
 const LOCK: &str = "relay";
@@ -49,7 +49,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log is another history than the one that was relayed.
-    #[error("the log has forked: {0}")]
+    #[error("the log has forked: {0}; {advice}", advice = event_store::AFTER_A_RESTORE)]
     Fork(String),
     /// The broker does not take this record.
     #[error("Kafka refused the event at position {position} twice: {reason}")]
@@ -98,7 +98,7 @@ pub async fn run(settings: KafkaSettings, pool: PgPool, shutdown: CancellationTo
     let mut relay = Relay { memory: Memory::default(), refused: None, said: None };
     let mut pauses = Backoff::pauses(PAUSE_MIN, PAUSE_MAX);
     let name = format!("{LOCK} {}", settings.prefix);
-    let options: Arc<_> = pool.connect_options();
+    let options = checked_often(&pool.connect_options());
     while !shutdown.is_cancelled() {
         let taken = tokio::select! {
             taken = SessionLock::acquire(&options, &name) => taken,

@@ -14,7 +14,7 @@ use crate::domain::ids::{Position, Shard};
 use crate::event_store::{Place, PlaceCheck, check_place};
 use crate::events::Envelope;
 use crate::kafka::{Delivery, Handed, KafkaSettings, Producer, Undelivered, topics};
-use crate::postgres::{Listener, SessionLock, Wake};
+use crate::postgres::{Listener, SessionLock, Wake, answered};
 
 /// What may be on its way: some tenths of a second of the fastest broker.
 const LIMITS: Limits = Limits { events_max: 20_000, bytes_max: 24 << 20 };
@@ -57,6 +57,8 @@ pub(super) async fn run(
 ) -> Result<End, Error> {
     let ends = tokio::select! {
         ends = prepare(settings, pool, memory) => ends?,
+        // Walking a long topic takes a while, and a lock that is not checked is lost.
+        error = hold(lock) => return Ok(End::LockLost(error)),
         () = shutdown.cancelled() => return Ok(End::Shutdown),
     };
     let mut term = Term {
@@ -80,15 +82,30 @@ pub(super) async fn run(
     end
 }
 
+/// Checks the lock until it is lost.
+async fn hold(lock: &mut SessionLock) -> sqlx::Error {
+    loop {
+        if let Err(error) = lock.check().await {
+            return error;
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
 /// Makes sure of topics and history, and finds out where to go on.
 async fn prepare(
     settings: &KafkaSettings,
     pool: &PgPool,
     memory: &Memory,
 ) -> Result<BTreeMap<Shard, (Option<Tail>, i64)>, Error> {
-    let created = topics::apply(settings).await?;
-    if !created.is_empty() {
-        tracing::info!(topics = created.join(", "), "topics created");
+    let applied = topics::apply(settings).await?;
+    if !applied.created.is_empty() {
+        tracing::info!(topics = applied.created.join(", "), "topics created");
+    }
+    for (topic, differences) in &applied.changed {
+        for topics::Difference { setting, wanted, .. } in differences {
+            tracing::warn!(topic, setting, wanted, "was not as declared: set");
+        }
     }
     check_history(pool, memory).await?;
     start::ends(settings, pool).await
@@ -96,7 +113,7 @@ async fn prepare(
 
 async fn check_history(pool: &PgPool, memory: &Memory) -> Result<(), Error> {
     let Some(place) = &memory.place else { return Ok(()) };
-    match check_place(pool, place).await? {
+    match answered(check_place(pool, place)).await? {
         PlaceCheck::Same => Ok(()),
         PlaceCheck::Fork { reason } => Err(Error::Fork(reason)),
     }
@@ -177,12 +194,18 @@ impl Term<'_> {
         loop {
             match self.producer.send(event, previous) {
                 Handed::Over => break,
-                Handed::Full => {
-                    let delivery = self.producer.delivery().await;
-                    if let Some(end) = self.delivered(delivery).await {
-                        return Some(end);
+                Handed::Full => match timeout(HOUSEKEEPING, self.producer.delivery()).await {
+                    Ok(delivery) => {
+                        if let Some(end) = self.delivered(delivery).await {
+                            return Some(end);
+                        }
                     }
-                }
+                    Err(_) => {
+                        if let Err(error) = self.lock.check().await {
+                            return Some(End::LockLost(error));
+                        }
+                    }
+                },
                 Handed::Refused(why) => return Some(end_of(event.position, why)),
             }
         }
@@ -233,7 +256,7 @@ impl Term<'_> {
     async fn save(&mut self) -> Result<(), Error> {
         let unsaved = self.window.unsaved();
         if !unsaved.is_empty() {
-            progress::save(self.pool, self.settings, &unsaved).await?;
+            answered(progress::save(self.pool, self.settings, &unsaved)).await?;
             self.window.saved(&unsaved);
         }
         Ok(())

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod demo;
+pub mod epoch;
 pub mod generate;
 pub mod healthcheck;
 mod process;
@@ -61,6 +62,11 @@ pub async fn run(settings: Settings, roles: impl FnOnce(&Settings) -> Vec<Role>)
     let process = Process::start(settings, shutdown.clone(), &roles).await?;
     process.spawn(&roles).await?;
     let ended = shutdown.finish().await;
+    if let Err(failure) = &ended
+        && process.is_embedded()
+    {
+        epoch::begin_after(failure, &process.pool).await;
+    }
     process.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use super::{Role, api, project, relay};
+use super::{Role, api, epoch, project, relay};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
@@ -49,6 +49,7 @@ impl Process {
         let (options, embedded) = database(&settings).await?;
         let pool = prepare(&options, &settings).await?;
         if let Some(embedded) = &embedded {
+            epoch::follow_restore(&pool).await?;
             shutdown.spawn("private PostgreSQL", embedded.watch(shutdown.token()));
         }
         let (clock, source) = (Clock::System, OnceLock::new());
@@ -75,6 +76,11 @@ impl Process {
             None => Source::Store(StoreTail::start(self.pool.clone(), WindowLimits::default())),
         };
         self.source.get_or_init(open).clone()
+    }
+
+    /// Whether this process has a private server, and nobody else its database.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     /// Closes what is left when every task has ended.
@@ -131,7 +137,7 @@ pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
 /// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.
 async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
     for topic in topics::describe(kafka).await? {
-        let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
+        let declared = topic.wanted();
         match topic.partitions {
             Some(found) if found == declared => {}
             Some(found) => bail!("topic {} has {found} partitions, {declared} are declared", topic.name),

@@ -82,6 +82,34 @@ impl Process {
         assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
     }
 
+    /// `SIGTERM`, and waits until it has ended as asked.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        let mut child = self.child.take().expect("it was started");
+        let ended = child.wait().unwrap();
+        assert!(ended.success(), "`insight {}`, {ended}:\n{}", self.arguments.join(" "), self.last_words());
+    }
+
+    /// Waits until it has ended by itself, as a failure, and returns its last line.
+    pub fn halted(&mut self, within: Duration) -> String {
+        let began = Instant::now();
+        let mut child = self.child.take().expect("it was started");
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() >= within {
+                self.child = Some(child);
+                panic!("`insight {}` goes on:\n{}", self.arguments.join(" "), self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!child.wait().unwrap().success());
+        self.last_words().lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// Everything it said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Waits for its end and says whether it was a success.
     pub fn finish(mut self) -> bool {
         let mut child = self.child.take().expect("it was started");
