@@ -22,6 +22,8 @@ mod error;
 mod place;
 pub mod read;
 pub mod schema;
+pub mod seal;
+pub mod seals;
 
 pub use append::{Append, Details, Guard, Outcome, Part};
 pub use appender::{Answered, Appender};
