@@ -178,16 +178,24 @@ mod tests {
         assert_eq!(text.parse(), Ok(SealAt { position: Position(4711), seal }));
         let hex = seal.to_string();
         assert_eq!(format!(" 1:{}\n", hex.to_uppercase()).parse::<SealAt>().map(|it| it.seal), Ok(seal));
-        for bad in ["", "1", "1:", "0:", "x:00", &format!("0:{hex}"), &format!("1:{hex}0"), &format!("1:é{}", &hex[2..])] {
+        for bad in [
+            "",
+            "1",
+            "1:",
+            "0:",
+            "x:00",
+            &format!("0:{hex}"),
+            &format!("1:{hex}0"),
+            &format!("1:é{}", &hex[2..]),
+        ] {
             assert!(bad.parse::<SealAt>().is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_chain_that_goes_on_from_a_seal_ends_where_one_from_the_beginning_ends() {
-        let hashes: Vec<EventHash> = (0..10_000_u64)
-            .map(|n| EventHash(Sha256::digest(n.to_be_bytes()).into()))
-            .collect();
+        let hashes: Vec<EventHash> =
+            (0..10_000_u64).map(|n| EventHash(Sha256::digest(n.to_be_bytes()).into())).collect();
         let mut whole = Chain::after(Position(0), Seal::ORIGIN);
         assert_eq!(whole.seal().seal, Seal::ORIGIN);
         let seals: Vec<Seal> = hashes.iter().filter_map(|hash| whole.add(hash)).collect();

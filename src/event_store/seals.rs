@@ -179,7 +179,9 @@ async fn resume(conn: &mut PgConnection) -> Result<Chain, Error> {
     if mark.as_ref().map(<[u8; MARK_BYTES]>::as_slice) == marks.rchunks_exact(MARK_BYTES).next() {
         return Ok(Chain::after(at.position, at.seal));
     }
-    let reason = "the event there is not the one that was sealed, so this log is another history than its seals".into();
+    let reason =
+        "the event there is not the one that was sealed, so this log is another history than its seals"
+            .into();
     Err(Error::Unsealable { position: at.position, reason })
 }
 
