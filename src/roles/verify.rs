@@ -10,11 +10,12 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use super::process::{ACQUIRE_WITHIN, database, log_format};
+use super::process::{ACQUIRE_WITHIN, database, log_format, need_kafka};
 use crate::config::{self, Settings};
 use crate::event_store::seal::SealAt;
+use crate::kafka::KafkaSettings;
 use crate::postgres::{self, Session};
-use crate::verify::{self, Options, Progress, Sample, SealsReport};
+use crate::verify::{self, Options, Progress, Sample, SealsReport, TopicReport};
 
 /// Prints what differs; the exit code tells whether anything does.
 ///
@@ -25,6 +26,7 @@ pub async fn run(settings: Settings, what: config::Verify) -> anyhow::Result<Exi
     // Before anything is started: what is wrong with them does not depend on the database.
     let kept = what.seals.as_deref().map(read_kept).transpose()?;
     let sample = sample(&what)?;
+    let kafka = what.topic.then(|| need_kafka(&settings)).transpose()?;
     let (options, embedded) = database(&settings).await?;
     let session = Session {
         connections_max: settings.storage.pool_size,
@@ -33,9 +35,10 @@ pub async fn run(settings: Settings, what: config::Verify) -> anyhow::Result<Exi
     };
     // Nothing is made or migrated: what is missing is a difference.
     let pool = postgres::connect(options, &session).await?;
-    let verified = match kept {
-        Some(kept) => seals(&pool, kept, what.json).await,
-        None => everything(&pool, Options { sample }, what.json).await,
+    let verified = match (kept, kafka) {
+        (Some(kept), _) => seals(&pool, kept, what.json).await,
+        (None, Some(kafka)) => topic(&pool, &kafka, what.json).await,
+        (None, None) => everything(&pool, Options { sample }, what.json).await,
     };
     pool.close().await;
     if let Some(embedded) = embedded {
@@ -52,7 +55,7 @@ async fn everything(pool: &PgPool, options: Options, json: bool) -> anyhow::Resu
     if json {
         print_json(&report)?;
     } else {
-        println!("{report} ({})", rate(report.head, began.elapsed()));
+        println!("{report} ({})", rate(report.head, "events", began.elapsed()));
     }
     Ok(report.is_clean())
 }
@@ -73,18 +76,44 @@ async fn seals(pool: &PgPool, kept: Vec<SealAt>, json: bool) -> anyhow::Result<b
     println!(
         "{sealed_events} of {head} events are under stored seals, {kept_agreeing} of {kept} kept seals are of this log"
     );
-    let verdict = match difference_count {
-        0 => "every seal is that of this log".to_owned(),
-        1 => "1 difference".to_owned(),
-        n => format!("{n} differences"),
-    };
-    println!("{verdict} ({})", rate(*head, began.elapsed()));
+    let verdict = verdict("every seal is that of this log", *difference_count);
+    println!("{verdict} ({})", rate(*head, "events", began.elapsed()));
     Ok(report.is_clean())
 }
 
-fn rate(events: i64, took: Duration) -> String {
+async fn topic(pool: &PgPool, kafka: &KafkaSettings, json: bool) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let bar = Bar::new();
+    let report = verify::verify_topic(pool, kafka, &mut |progress| bar.show(progress)).await?;
+    drop(bar);
+    if json {
+        print_json(&report)?;
+        return Ok(report.is_clean());
+    }
+    let TopicReport { head, records, events, copies, dead, removed, to_come, differences, difference_count } =
+        &report;
+    for verify::Difference { place, found, .. } in differences {
+        println!("{place}: {found}");
+    }
+    println!("{records} records: {events} events once, {copies} copies, {dead} of dead histories");
+    println!("of {head} events in the log {removed} were removed by retention, {to_come} are to come");
+    let verdict = verdict("the topics hold what the log holds", *difference_count);
+    let records = i64::try_from(*records).unwrap_or(i64::MAX);
+    println!("{verdict} ({})", rate(records, "records", began.elapsed()));
+    Ok(report.is_clean())
+}
+
+fn verdict(clean: &str, differences: u64) -> String {
+    match differences {
+        0 => clean.to_owned(),
+        1 => "1 difference".to_owned(),
+        n => format!("{n} differences"),
+    }
+}
+
+fn rate(count: i64, what: &str, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(0.001);
-    format!("{events} events in {seconds:.1} s, {:.0}/s", events as f64 / seconds)
+    format!("{count} {what} in {seconds:.1} s, {:.0}/s", count as f64 / seconds)
 }
 
 fn print_json(report: &impl Serialize) -> anyhow::Result<()> {

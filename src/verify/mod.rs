@@ -38,6 +38,7 @@ mod sealed;
 mod seals;
 mod structure;
 mod telling;
+mod topic;
 pub mod units;
 mod valuations;
 
@@ -54,11 +55,13 @@ use self::reference::Reference;
 use self::rows::{Rows, Scope};
 use self::telling::Told;
 use crate::event_store::{self, read};
+use crate::kafka;
 
 pub use payload::Unreadable;
 pub use report::{ColumnDifference, Compared, Difference, Report, Sampled};
 pub use sample::{Sample, SampleSize};
 pub use seals::{SealsReport, verify_seals};
+pub use topic::{TopicReport, verify_topic};
 
 /// Times that everything is begun again because a read model was promoted.
 const ATTEMPTS: usize = 4;
@@ -82,6 +85,9 @@ pub enum Error {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] event_store::Error),
+    /// The topics could not be read.
+    #[error(transparent)]
+    Kafka(#[from] kafka::Error),
     /// Read models are promoted faster than they can be read.
     #[error(
         "a read model was promoted {ATTEMPTS} times while it was read: verify when nothing is being rebuilt"

@@ -27,5 +27,8 @@ mod read_models;
 mod reference;
 mod reference_rows;
 mod risk;
+mod seals;
 mod servers;
 mod service;
+mod verify_damage;
+mod verify_topic;
