@@ -41,7 +41,13 @@ enum Verb {
         name: String,
     },
     /// Compares the log with its promises and every read model with a reference ledger
-    Verify,
+    Verify(config::Verify),
+    /// Seals the log as far as whole blocks of 4,096 events go, and prints the seals to keep elsewhere
+    Seal {
+        /// Print every stored seal, not only the newest
+        #[arg(long)]
+        all: bool,
+    },
     /// Creates the topics of kafka/topics.toml, or compares them
     Topics {
         /// What to do
@@ -111,7 +117,8 @@ impl Cli {
             }
             Verb::Risk => roles::run(settings, |_| vec![Role::Project("risk".into())]).await,
             Verb::Rebuild { name } => roles::rebuild::run(settings, &name).await,
-            Verb::Verify => roles::verify::run(settings).await,
+            Verb::Verify(options) => roles::verify::run(settings, options).await,
+            Verb::Seal { all } => roles::seal::run(settings, all).await,
             Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,
             Verb::Topics { what: Topics::Show } => roles::topics::show(&settings).await,
             Verb::Epoch { what: Epoch::Show } => roles::epoch::show(settings).await,

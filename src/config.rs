@@ -184,6 +184,27 @@ pub struct Demo {
     pub kafka: bool,
 }
 
+/// What is verified, and how it is told.
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Fold only so many portfolios, or such a share of them, and say what was not checked: for logs of many millions
+    #[arg(long, value_name = "N|P%", conflicts_with_all = ["seals", "topic"])]
+    pub sample: Option<String>,
+    /// Which portfolios a sample is made of; one is drawn and printed unless it is given
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub seed: Option<u64>,
+    /// Only the seals: nothing was altered, inserted or removed. KEPT is a seal that was kept elsewhere, as
+    /// POSITION:HEX, or a file with one a line
+    #[arg(long, value_name = "KEPT", num_args = 0.., conflicts_with = "topic")]
+    pub seals: Option<Vec<String>>,
+    /// Only the topics: compare what Kafka holds with the log, record by record
+    #[arg(long)]
+    pub topic: bool,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// 16 times a power of two, 1,024 to 1,048,576.
 fn paths(text: &str) -> Result<usize, String> {
     let paths: usize = text.parse().map_err(|_| "is not a number".to_owned())?;

@@ -26,6 +26,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// The log cannot be sealed further: it has a hole, or is not the one that was sealed so far.
+    #[error("the log cannot be sealed at position {position}: {reason}")]
+    Unsealable {
+        /// Where.
+        position: Position,
+        /// What is wrong there.
+        reason: String,
+    },
     /// The schema could not be brought up to date.
     #[error("migrating the event store: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),

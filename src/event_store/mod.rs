@@ -23,6 +23,8 @@ mod error;
 mod place;
 pub mod read;
 pub mod schema;
+pub mod seal;
+pub mod seals;
 mod witness;
 
 pub use append::{Append, Details, Guard, Outcome, Part};

@@ -11,7 +11,7 @@ use super::process::Process;
 use crate::api::operations::Check;
 use crate::api::{self, Parts};
 use crate::commands::{self, Commands};
-use crate::event_store::read;
+use crate::event_store::{read, seals};
 use crate::queries::lag::{Lag, list_lags};
 
 /// A read model that is further behind the log than this is not fresh.
@@ -38,6 +38,8 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         token.clone(),
     );
     process.shutdown.spawn("append", appending);
+    // Here because every installation has this role; of several processes one seals.
+    process.shutdown.spawn("seal", seals::run(process.pool.clone(), token.clone()));
 
     let metrics = process.metrics.clone();
     let parts = Parts {

@@ -12,6 +12,7 @@ mod process;
 mod project;
 pub mod rebuild;
 mod relay;
+pub mod seal;
 pub mod topics;
 pub mod verify;
 

@@ -19,7 +19,7 @@ use crate::telemetry::{self, MetricsHandle};
 use crate::{event_store, metrics, projectors};
 
 /// How long a request waits for a connection before it is told to come back.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+pub(super) const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
 /// How long connections may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
