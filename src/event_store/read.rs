@@ -151,6 +151,21 @@ pub async fn find(pool: impl PgExecutor<'_>, position: Position) -> Result<Optio
     Ok(slice(&rows)?.events.pop())
 }
 
+/// The last event of a shard before a position.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Unreadable`].
+pub async fn previous_in_shard(
+    pool: impl PgExecutor<'_>,
+    shard: Shard,
+    position: Position,
+) -> Result<Option<Envelope>, Error> {
+    const SQL: &str =
+        slice_sql!("select * from events where shard = $1 and position < $2 order by position desc limit 1");
+    let rows = sqlx::query(SQL).bind(shard.0).bind(position.0).fetch_all(pool).await?;
+    Ok(slice(&rows)?.events.pop())
+}
+
 /// The last position of the log; 0 when it is empty.
 ///
 /// # Errors

@@ -179,13 +179,13 @@ impl Tracks {
     }
 
     /// The places that shards have come to by the bus alone since the store last vouched for them.
-    pub(super) fn unsure(&self) -> Vec<Place> {
+    pub(crate) fn unsure(&self) -> Vec<Place> {
         let unsure = self.followed.values().filter(|track| track.cursor.place() != track.sure.place());
         unsure.map(|track| track.cursor.place().clone()).collect()
     }
 
     /// The store vouches for where all shards are.
-    pub(super) fn confirm(&mut self, now: Instant) {
+    pub(crate) fn confirm(&mut self, now: Instant) {
         for track in self.followed.values_mut() {
             if track.cursor.place() != track.sure.place() {
                 track.confirmed = now;
@@ -196,7 +196,7 @@ impl Tracks {
 
     /// The store does not vouch for where these shards are, or for any if none are named: they go back, and the store is to be
     /// asked. Returns the shards.
-    pub(super) fn go_back(&mut self, from: Option<&[Place]>) -> Vec<Shard> {
+    pub(crate) fn go_back(&mut self, from: Option<&[Place]>) -> Vec<Shard> {
         let mut back = Vec::new();
         for (shard, track) in &mut self.followed {
             let place = track.cursor.place();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::domain::ids::Shard;
+use crate::domain::ids::{Epoch, Shard};
 use crate::events::Envelope;
 use crate::feed::chain::Link;
 use crate::kafka::scan::Extent;
@@ -74,6 +74,12 @@ impl Bus {
     pub(super) fn read(&self, shard: Shard, offset: i64) -> Option<&Sent> {
         let partition = self.partitions.get(&shard)?;
         partition.records.get(usize::try_from(offset).ok().filter(|offset| *offset >= partition.low)?)
+    }
+
+    /// The highest epoch of any record.
+    pub(super) fn newest_epoch(&self) -> Epoch {
+        let records = self.partitions.values().flat_map(|partition| &partition.records);
+        records.map(|record| record.link.epoch).max().unwrap_or(Epoch(0))
     }
 
     /// The topic is deleted and made anew.

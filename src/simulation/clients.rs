@@ -23,6 +23,7 @@ use crate::domain::money::Amount;
 use crate::domain::portfolio::command::{ChangeAccounting, OpenPortfolio, PortfolioCommand, TradeCommand};
 use crate::domain::portfolio::event::{CashMode, CostBasis, PortfolioEvent, Settlement};
 use crate::domain::rejection::Rejection;
+use crate::event_store::Place;
 use crate::events::{Envelope, Event};
 
 const INVESTOR: InvestorId = InvestorId(Uuid::from_u128(1));
@@ -169,7 +170,8 @@ impl Clients {
                 Err(oneshot::error::TryRecvError::Closed) => {}
                 Ok(verdict) => match answer(&call.request, verdict, store) {
                     Heard::Told(told) => call.is_told(told),
-                    Heard::Again(found) => {
+                    Heard::Again(found, newest) => {
+                        newest.into_iter().for_each(|place| writers[at].saw(place));
                         call.waiting = Some((at, queue(&call.request, found, &mut writers[at])));
                     }
                 },
@@ -238,7 +240,8 @@ fn queue(request: &Arc<Resolved>, found: Found, writer: &mut Writer) -> oneshot:
 
 enum Heard {
     Told(Told),
-    Again(Found),
+    /// With what was read for it, and the newest event of that.
+    Again(Found, Option<Place>),
 }
 
 /// What the request's own task makes of a verdict: no "no" leaves from memory alone.
@@ -252,12 +255,15 @@ fn answer(request: &Resolved, verdict: Verdict, store: &Store) -> Heard {
         }),
         Verdict::Unchanged { reads } => confirm(request, &reads, store, || Told::Unchanged),
         Verdict::Missing(streams) => {
+            let mut newest = None;
             let load = |id: StreamId| {
                 let events = store.stream_after(&id, Version(0));
+                newest = newest_of(newest.take(), &events);
                 let stream = fold(&id, &events).expect("the log can be read");
                 (id, Arc::new(stream))
             };
-            Heard::Again(Found { streams: streams.into_iter().map(load).collect(), ..Found::default() })
+            let streams = streams.into_iter().map(load).collect();
+            Heard::Again(Found { streams, ..Found::default() }, newest)
         }
         other => panic!("nobody expects {other:?}"),
     }
@@ -277,8 +283,13 @@ fn confirm(
     if newer.is_empty() {
         return Heard::Told(stands());
     }
+    let newest = newest_of(None, &newer);
     let decoded = |event: Envelope| (event.stream_id.clone(), event.version, event.event().expect("a fact"));
-    Heard::Again(Found { newer: newer.into_iter().map(decoded).collect(), ..Found::default() })
+    Heard::Again(Found { newer: newer.into_iter().map(decoded).collect(), ..Found::default() }, newest)
+}
+
+fn newest_of(before: Option<Place>, events: &[Envelope]) -> Option<Place> {
+    before.into_iter().chain(events.iter().map(Place::from)).max_by_key(|place| place.position)
 }
 
 fn known(events: &[Envelope]) -> Heard {

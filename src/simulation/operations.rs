@@ -31,34 +31,72 @@ pub(super) enum Process {
 /// One thing that happens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation {
-    Send { wish: Wish, writer: usize },
-    Resend { call: usize, writer: usize },
+    Send {
+        wish: Wish,
+        writer: usize,
+    },
+    Resend {
+        call: usize,
+        writer: usize,
+    },
     Hear,
     Form(usize),
     Append(usize),
     AppendUnheard(usize),
     Settle(usize),
     Lead(usize),
-    Copy { relay: usize, events: usize },
-    Deliver { relay: usize, records: usize },
+    Copy {
+        relay: usize,
+        events: usize,
+    },
+    Deliver {
+        relay: usize,
+        records: usize,
+    },
     Save(usize),
     LoseLock,
-    Fetch { projector: usize, records: usize },
+    Fetch {
+        projector: usize,
+        records: usize,
+    },
+    /// The same while the database does not answer.
+    FetchAlone {
+        projector: usize,
+        records: usize,
+    },
     Fold(usize),
     Flush(usize),
     Freeze(usize),
     Thaw(usize),
     Rebalance(usize),
-    Redeliver { projector: usize, back: usize },
-    Skip { projector: usize, records: usize },
+    Redeliver {
+        projector: usize,
+        back: usize,
+    },
+    Skip {
+        projector: usize,
+        records: usize,
+    },
     DeleteTopic,
-    Expire { shard: usize, records: usize },
-    Cut { shard: usize, records: usize },
-    Double { shard: usize, record: usize },
+    Expire {
+        shard: usize,
+        records: usize,
+    },
+    Cut {
+        shard: usize,
+        records: usize,
+    },
+    Double {
+        shard: usize,
+        record: usize,
+    },
     Silence,
     Kill(Process),
     BackUp,
+    /// The database is as it was at the backup, and every connection is lost.
     Restore,
+    /// The operator says so, and starts every process again.
+    NewEpoch,
 }
 
 /// A list of so many operations: mostly work, some of it faults.
@@ -113,7 +151,7 @@ fn wish(random: &mut StdRng) -> Wish {
 
 fn fault(random: &mut StdRng, writer: usize, relay: usize, projector: usize) -> Operation {
     let (shard, records) = (random.random_range(0..8), random.random_range(1..6));
-    match random.random_range(0..24) {
+    match random.random_range(0..27) {
         0..=2 => Operation::AppendUnheard(writer),
         3 | 4 => Operation::Kill(Process::Writer(writer)),
         5 => Operation::Kill(Process::Relay { relay, written: records - 1 }),
@@ -129,7 +167,9 @@ fn fault(random: &mut StdRng, writer: usize, relay: usize, projector: usize) -> 
         19 => Operation::Cut { shard, records },
         20 => Operation::Double { shard, record: random.random_range(0..1_000) },
         21 => Operation::Silence,
-        22 => Operation::BackUp,
-        _ => Operation::Restore,
+        22 | 23 => Operation::FetchAlone { projector, records },
+        24 => Operation::BackUp,
+        25 => Operation::Restore,
+        _ => Operation::NewEpoch,
     }
 }

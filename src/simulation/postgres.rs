@@ -38,17 +38,17 @@ impl PostgresLog {
         self.runtime.block_on(self.appender.append(batch)).expect("PostgreSQL appends")
     }
 
-    pub(super) fn restore(&mut self, head: Position) {
+    pub(super) fn restore(&mut self, head: Position, epoch: Epoch) {
         self.script(&format!(
             "alter table events disable trigger events_immutable; delete from events where position > {head}; \
-             alter table events enable trigger events_immutable"
+             alter table events enable trigger events_immutable; delete from log_epochs where epoch > {epoch}"
         ));
         self.forget();
     }
 
     pub(super) fn new_epoch(&mut self, epoch: Epoch, first: Position) {
         self.script(&format!(
-            "insert into log_epochs (epoch, first_position, reason) values ({epoch}, {first}, 'simulated')"
+            "delete from log_epochs where first_position >= {first}; insert into log_epochs (epoch, first_position, reason) values ({epoch}, {first}, 'simulated')"
         ));
     }
 

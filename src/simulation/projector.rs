@@ -35,12 +35,18 @@ pub(super) struct Projector {
     tracks: Tracks,
     /// Where it reads each partition next.
     offsets: BTreeMap<Shard, i64>,
+    /// Come next, and not yet confirmed by the store.
+    gathered: Vec<Arc<Envelope>>,
     items: VecDeque<Item>,
     checkpoints: Checkpoints,
     /// Applied in memory.
     unwritten: BTreeMap<Shard, Vec<(Position, EventId)>>,
+    /// The newest event that it has seen in the log.
+    newest: Option<Place>,
     /// Misses everything that the group is told.
     pub(super) frozen: bool,
+    /// It has found that the log is another history, and does nothing more.
+    pub(super) halted: bool,
 }
 
 enum Item {
@@ -68,9 +74,15 @@ impl Projector {
         }
     }
 
-    /// Whether it has seen an event behind this position.
-    pub(super) fn knows_after(&self, head: Position) -> bool {
-        self.offsets.keys().any(|shard| self.tracks.position(*shard).is_some_and(|position| position > head))
+    fn saw(&mut self, place: Place) {
+        if self.newest.as_ref().is_none_or(|newest| newest.position < place.position) {
+            self.newest = Some(place);
+        }
+    }
+
+    /// Every connection was lost: the store may be another one.
+    pub(super) fn doubt(&mut self) {
+        self.tracks.doubt_all();
     }
 
     fn told(&mut self, events: Vec<Arc<Envelope>>, now: tokio::time::Instant) {
@@ -112,7 +124,8 @@ impl Projector {
 impl World {
     /// Deals the shards out anew among those who answer. A frozen one hears nothing of it.
     pub(super) fn rebalance(&mut self, draw: usize) {
-        let awake: Vec<usize> = (0..PROJECTORS).filter(|n| !self.projectors[*n].frozen).collect();
+        let awake: Vec<usize> =
+            (0..PROJECTORS).filter(|n| !self.projectors[*n].frozen && !self.projectors[*n].halted).collect();
         if awake.is_empty() {
             return;
         }
@@ -132,9 +145,34 @@ impl World {
     /// What one turn of the feed does: first the store is asked about what is in doubt, then records are taken.
     pub(super) fn fetch(&mut self, projector: usize, records: usize) {
         self.projectors[projector].tracks.notice_silence(Taken::Everything, self.now);
-        self.ask(projector).expect("no fork without a restore");
-        let mut gathered = Vec::new();
-        let Projector { tracks, offsets, .. } = &mut self.projectors[projector];
+        if let Err(reason) = self.ask(projector) {
+            self.halt(projector, &reason);
+        }
+        self.take(projector, records);
+        match self.confirm(projector) {
+            Ok(()) => {}
+            Err(reason) => self.halt(projector, &reason),
+        }
+    }
+
+    /// The same while the database does not answer: what the bus brings is let go, and asked for later.
+    pub(super) fn fetch_alone(&mut self, projector: usize, records: usize) {
+        self.take(projector, records);
+        let Projector { tracks, gathered, .. } = &mut self.projectors[projector];
+        tracks.doubt_all();
+        tracks.go_back(None);
+        gathered.clear();
+    }
+
+    fn halt(&mut self, projector: usize, reason: &str) {
+        self.fork(reason);
+        self.projectors[projector] = Projector { halted: true, ..Projector::default() };
+    }
+
+    /// Takes records from the bus, and judges each by the chain of its shard.
+    fn take(&mut self, projector: usize, records: usize) {
+        let mut forks = None;
+        let Projector { tracks, offsets, gathered, .. } = &mut self.projectors[projector];
         for (shard, offset) in offsets {
             let extent = self.bus.extent(*shard);
             if *offset < extent.low || *offset > extent.end {
@@ -148,11 +186,32 @@ impl World {
                     Seen::Dropped(Dropped::Duplicate | Dropped::DeadHistory)
                     | Seen::Gap
                     | Seen::NotFollowed => {}
-                    Seen::Fork(reason) => panic!("a fork that is none: {reason}"),
+                    Seen::Fork(reason) => forks = Some(reason),
                 }
             }
         }
+        if let Some(reason) = forks {
+            self.halt(projector, &reason);
+        }
+    }
+
+    /// Shows the store what was gathered, and lets go of what it does not vouch for.
+    fn confirm(&mut self, projector: usize) -> Result<(), String> {
+        let Projector { tracks, gathered, .. } = &mut self.projectors[projector];
+        let unsure = tracks.unsure();
+        let missing: Vec<Place> = unsure.iter().filter(|place| !self.store.has(place)).cloned().collect();
+        if missing.iter().any(|place| place.epoch >= self.store.epoch()) {
+            return Err("the topic has another history".to_owned());
+        }
+        let back = tracks.go_back(Some(&missing));
+        tracks.confirm(self.now);
+        gathered.retain(|event| !back.contains(&event.shard));
+        let gathered = std::mem::take(gathered);
+        for event in &gathered {
+            self.projectors[projector].saw(Place::from(&**event));
+        }
         self.projectors[projector].told(gathered, self.now);
+        Ok(())
     }
 
     /// The repair, about whatever is in doubt.
@@ -166,16 +225,15 @@ impl World {
             if asked.is_empty() {
                 return Ok(());
             }
+            if self.projectors[projector].newest.as_ref().is_some_and(|newest| !self.store.has(newest)) {
+                return Err("an event that was seen is not there".to_owned());
+            }
             let slice = self.store.shards_after(&asked, LIMIT_PER_SHARD);
+            slice.events.iter().for_each(|event| self.projectors[projector].saw(Place::from(event)));
+            let Projector { tracks, .. } = &mut self.projectors[projector];
             let brought = tracks.repaired(&asked, slice, LIMIT_PER_SHARD, self.store.epoch(), self.now)?;
             self.projectors[projector].told(brought, self.now);
         }
-    }
-
-    /// What a feed does when its connection to the database was lost.
-    pub(super) fn ask_everything(&mut self, projector: usize) -> Result<(), String> {
-        self.projectors[projector].tracks.doubt_all();
-        self.ask(projector)
     }
 
     /// Takes the next item and folds it in memory.
@@ -198,11 +256,16 @@ impl World {
     }
 
     fn load(&mut self, projector: usize, shards: &[Shard]) {
+        if self.projectors[projector].newest.as_ref().is_some_and(|newest| !self.store.has(newest)) {
+            self.halt(projector, "an event that was seen is not there");
+            return;
+        }
         self.projectors[projector].drop_state(shards);
         let stored: Vec<Checkpoint> = shards.iter().map(|shard| self.stored(*shard)).collect();
         let places = stored.iter().map(|mine| (mine.shard, mine.place.clone())).collect();
-        let Projector { checkpoints, tracks, items, .. } = &mut self.projectors[projector];
-        checkpoints.insert(stored);
+        self.projectors[projector].checkpoints.insert(stored);
+        self.projectors[projector].gathered.retain(|event| !shards.contains(&event.shard));
+        let Projector { tracks, items, .. } = &mut self.projectors[projector];
         for item in items {
             if let Item::Batch(events, scanned_to) = item {
                 events.retain(|event| !shards.contains(&event.shard));

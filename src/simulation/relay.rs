@@ -22,6 +22,8 @@ pub(super) struct Relay {
     term: Option<Term>,
     /// What it knows the log by.
     place: Option<Place>,
+    /// It has found that the log is another history, and does nothing more.
+    pub(super) halted: bool,
 }
 
 struct Term {
@@ -54,23 +56,22 @@ impl Relay {
 impl World {
     /// Takes the lock if it is free, and finds out where to go on.
     pub(super) fn lead(&mut self, relay: usize) {
-        if self.relay_lock.is_some() {
+        if self.relay_lock.is_some() || self.relays[relay].halted {
             return;
         }
-        self.relay_lock = Some(relay);
         // What was with the old producer is gone, or written by whoever held it: the walk tells.
         self.relays[relay].term = None;
-        assert!(!self.is_fork(relay), "a relay that has noticed nothing finds a fork");
-        let end = |shard: &Shard| (*shard, (self.tail(*shard), self.bus.extent(*shard).end));
-        let ends: BTreeMap<_, _> = self.shards.iter().map(end).collect();
+        let is_known = self.relays[relay].place.as_ref().is_none_or(|place| self.store.has(place));
+        let end = |shard: &Shard| Ok((*shard, (self.tail(*shard)?, self.bus.extent(*shard).end)));
+        let ends: Result<BTreeMap<_, _>, String> = self.shards.iter().map(end).collect();
+        let (true, Ok(ends)) = (is_known, ends) else {
+            self.fork("a relay");
+            self.relays[relay] = Relay { halted: true, ..Relay::default() };
+            return;
+        };
+        self.relay_lock = Some(relay);
         let window = Window::new(LIMITS, ends);
         self.relays[relay].term = Some(Term { window, on_the_way: VecDeque::new() });
-    }
-
-    fn is_fork(&self, relay: usize) -> bool {
-        let Some(place) = &self.relays[relay].place else { return false };
-        let found = self.store.find(place.position);
-        found.is_none_or(|found| Some(found.event_id) != place.event_id)
     }
 
     /// Reads what comes next and hands it to the producer, while there is room. The lock is checked first.
@@ -81,7 +82,7 @@ impl World {
                 return;
             }
             let Some(next) = self.next_event(relay) else { return };
-            let Relay { term: Some(term), place } = &mut self.relays[relay] else { return };
+            let Relay { term: Some(term), place, .. } = &mut self.relays[relay] else { return };
             if !term.window.has_room() {
                 return;
             }
@@ -131,7 +132,10 @@ impl World {
     }
 
     /// The end of what a partition holds of its shard, in an unbroken run.
-    fn tail(&self, shard: Shard) -> Option<Tail> {
+    ///
+    /// # Errors
+    /// The reason for a fork.
+    fn tail(&self, shard: Shard) -> Result<Option<Tail>, String> {
         let extent = self.bus.extent(shard);
         let progress = self.progress.get(&shard).copied();
         let of = |event: &Arc<Envelope>| Tail::from(&**event);
@@ -139,16 +143,14 @@ impl World {
             self.store.find(row.position).filter(|event| event.shard == shard && event.epoch == row.epoch)
         });
         let later_epoch = progress.and_then(|row| self.store.epoch_after(row.epoch));
-        let later_epoch =
-            later_epoch.map(|first| (first, self.store.previous_in_shard(shard, first).map(of)));
         let known = Known { progress, stored: stored.map(of), later_epoch, extent };
-        match begin(&known).expect("no fork without a restore") {
+        match begin(&known)? {
             Begin::Confirm(stored, offset) => {
                 let record = self.bus.read(shard, offset).expect("it is within the extent");
-                match confirm(stored, Tail::from(&*record.event)) {
+                match confirm(stored, Tail::from(&*record.event), self.store.epoch()) {
                     Confirmation::Same => self.walk(shard, Some(stored), offset + 1),
                     Confirmation::AnotherTopic => self.walk_anew(shard),
-                    Confirmation::Fork(reason) => panic!("{reason}"),
+                    Confirmation::Fork(reason) => Err(reason),
                 }
             }
             Begin::Trust(tail, offset) => self.walk(shard, tail, offset),
@@ -157,7 +159,7 @@ impl World {
     }
 
     /// From the first record. Where retention has passed the shard's first event, the run begins with what is left.
-    fn walk_anew(&self, shard: Shard) -> Option<Tail> {
+    fn walk_anew(&self, shard: Shard) -> Result<Option<Tail>, String> {
         let extent = self.bus.extent(shard);
         let first = self.bus.read(shard, extent.low).filter(|_| extent.low > 0);
         let first = first.map(|record| Tail::from(&*record.event));
@@ -167,16 +169,21 @@ impl World {
         self.walk(shard, adopted, extent.low)
     }
 
-    fn walk(&self, shard: Shard, from: Option<Tail>, offset: i64) -> Option<Tail> {
-        let mut walk = Walk::new(from);
+    fn walk(&self, shard: Shard, from: Option<Tail>, offset: i64) -> Result<Option<Tail>, String> {
+        let mut walk = Walk::new(from, self.store.epoch());
         for offset in offset..self.bus.extent(shard).end {
             let Some(record) = self.bus.read(shard, offset) else { continue };
-            while let Step::Fetch(after) = walk.see(Tail::from(&*record.event)) {
-                walk.expect(
-                    self.store.shard_after(shard, after).take(FETCH).map(|event| Tail::from(&**event)),
-                );
+            loop {
+                match walk.see(Tail::from(&*record.event)) {
+                    Step::Next => break,
+                    Step::Fork(reason) => return Err(reason),
+                    Step::Fetch(after) => {
+                        let next = self.store.shard_after(shard, after).take(FETCH);
+                        walk.expect(next.map(|event| Tail::from(&**event)));
+                    }
+                }
             }
         }
-        walk.tail()
+        Ok(walk.tail())
     }
 }

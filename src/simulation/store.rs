@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::postgres::PostgresLog;
 use crate::domain::ids::{Epoch, Position, Shard, StreamId, Version};
 use crate::event_store::read::Slice;
-use crate::event_store::{Answered, Append, Outcome};
+use crate::event_store::{Answered, Append, Outcome, Place};
 use crate::events::{Envelope, EventId};
 
 /// Everything in the log, and what finds it.
@@ -62,8 +62,12 @@ impl Store {
         self.shard(shard).filter(move |event| event.position > after)
     }
 
-    pub(super) fn previous_in_shard(&self, shard: Shard, before: Position) -> Option<&Arc<Envelope>> {
-        self.shard(shard).filter(|event| event.position < before).last()
+    /// Whether this very event stands there.
+    pub(super) fn has(&self, place: &Place) -> bool {
+        place.position == Position(0)
+            || self.find(place.position).is_some_and(|found| {
+                Some(found.event_id) == place.event_id && Some(found.recorded_at) == place.recorded_at
+            })
     }
 
     /// The repair statement.
@@ -192,7 +196,7 @@ impl Store {
     pub(super) fn restore(&mut self, head: Position, epochs: Vec<(Epoch, Position)>) {
         let kept: Vec<_> = self.events[..head.0 as usize].to_vec();
         if let Some(postgres) = &mut self.beside {
-            postgres.restore(head);
+            postgres.restore(head, epochs.last().map_or(Epoch(1), |(epoch, _)| *epoch));
         }
         let (beside, emails, seconds) = (self.beside.take(), std::mem::take(&mut self.emails), self.seconds);
         *self = Self { epochs, beside, emails, seconds, ..Self::default() };
@@ -209,15 +213,11 @@ impl Store {
         self.epochs.clone()
     }
 
-    /// The operator says that this is another history.
-    pub(super) fn new_epoch(&mut self) {
+    /// The operator says that this is another history, with a number that nobody has seen.
+    pub(super) fn new_epoch(&mut self, used: Epoch) {
         let first = Position(self.head().0 + 1);
-        if let Some((_, begins)) = self.epochs.last()
-            && *begins == first
-        {
-            return;
-        }
-        let epoch = Epoch(self.epoch().0 + 1);
+        self.epochs.retain(|(_, begins)| *begins < first);
+        let epoch = Epoch(self.epoch().max(used).0 + 1);
         self.epochs.push((epoch, first));
         if let Some(postgres) = &mut self.beside {
             postgres.new_epoch(epoch, first);

@@ -26,6 +26,7 @@ pub(super) struct Backup {
     epochs: Vec<(Epoch, Position)>,
     progress: BTreeMap<Shard, Progress>,
     rows: BTreeMap<Shard, Rows>,
+    revisions: i64,
 }
 
 /// Everything.
@@ -44,6 +45,8 @@ pub(super) struct World {
     pub(super) clients: Clients,
     pub(super) now: Instant,
     backup: Option<Backup>,
+    /// The database was restored, and nobody has said so yet.
+    is_suspect: bool,
     /// Restores so far: after one, a topic may hold dead history.
     pub(super) restores: usize,
 }
@@ -65,6 +68,7 @@ impl World {
             clients: Clients::default(),
             now: Instant::now(),
             backup: None,
+            is_suspect: false,
             restores: 0,
         };
         world.set_up();
@@ -107,6 +111,7 @@ impl World {
             Operation::Save(relay) => self.save(relay),
             Operation::LoseLock => self.relay_lock = None,
             Operation::Fetch { projector, records } => self.fetch(projector, records),
+            Operation::FetchAlone { projector, records } => self.fetch_alone(projector, records),
             Operation::Fold(projector) => self.fold(projector),
             Operation::Flush(projector) => self.flush(projector),
             Operation::Freeze(projector) => self.projectors[projector].frozen = true,
@@ -122,6 +127,7 @@ impl World {
             Operation::Kill(process) => self.kill(process),
             Operation::BackUp => self.back_up(),
             Operation::Restore => self.restore(),
+            Operation::NewEpoch => self.new_epoch(),
         }
     }
 
@@ -155,36 +161,42 @@ impl World {
             epochs: self.store.epochs(),
             progress: self.progress.clone(),
             rows: self.rows.clone(),
+            revisions: self.revisions,
         });
     }
 
-    /// The database is as it was at the backup; every connection is lost. Whoever has seen more finds out when next it
-    /// asks. Then the operator begins a new epoch and starts every process again.
+    /// The database is as it was at the backup; every connection is lost. Whoever has seen more finds out when next it asks.
     fn restore(&mut self) {
         let Some(backup) = self.backup.take() else { return };
-        if backup.head == self.store.head() {
+        if backup.head == self.store.head() && self.restores == 0 {
             return;
         }
         self.store.restore(backup.head, backup.epochs);
         self.progress = backup.progress;
         self.rows = backup.rows;
+        self.revisions = backup.revisions;
         self.restores += 1;
+        self.is_suspect = true;
         self.clients.lost_after(backup.head);
-        self.must_all_notice(backup.head);
-        self.store.new_epoch();
-        self.start_all_again();
+        self.relay_lock = None;
+        for writer in &mut self.writers {
+            writer.look(&self.store);
+        }
+        for projector in &mut self.projectors {
+            projector.doubt();
+        }
     }
 
-    /// Every process that has seen an event which is no longer there says so before it does anything else.
-    fn must_all_notice(&mut self, head: Position) {
-        for writer in &mut self.writers {
-            assert!(writer.knows_after(head) == writer.finds_fork(&self.store), "a writer and a fork");
-        }
-        for n in 0..PROJECTORS {
-            let knew = self.projectors[n].knows_after(head);
-            let found = self.ask_everything(n).is_err();
-            assert!(!knew || found, "projector {n} did not notice the fork");
-        }
+    /// Somebody has found a fork. There must be one.
+    pub(super) fn fork(&self, reason: &str) {
+        assert!(self.is_suspect, "a fork that is none: {reason}");
+    }
+
+    /// The operator asks the topics which numbers were used, begins another epoch and starts every process again.
+    fn new_epoch(&mut self) {
+        self.store.new_epoch(self.bus.newest_epoch());
+        self.is_suspect = false;
+        self.start_all_again();
     }
 
     fn start_all_again(&mut self) {
@@ -211,6 +223,9 @@ impl World {
         }
         self.relay_lock = None;
         self.rebalance(0);
+        if self.is_suspect {
+            self.new_epoch();
+        }
         for _ in 0..60 {
             self.now += Duration::from_secs(15);
             self.clients.resend_unknown(&mut self.writers);

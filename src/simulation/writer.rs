@@ -20,8 +20,10 @@ pub(super) struct Writer {
     aggregates: Aggregates,
     queue: VecDeque<Pending>,
     stage: Stage,
-    /// What it recognises the log by.
-    last: Option<Place>,
+    /// The newest event that it has appended or read: what it recognises the log by.
+    newest: Option<Place>,
+    /// It has found that the log is another history, and does nothing more.
+    halted: bool,
 }
 
 #[derive(Default)]
@@ -35,13 +37,29 @@ enum Stage {
 impl Default for Writer {
     fn default() -> Self {
         let aggregates = Aggregates::new(STREAMS_MAX);
-        Self { aggregates, queue: VecDeque::new(), stage: Stage::Idle, last: None }
+        Self { aggregates, queue: VecDeque::new(), stage: Stage::Idle, newest: None, halted: false }
     }
 }
 
 impl Writer {
     pub(super) fn push(&mut self, pending: Pending) {
-        self.queue.push_back(pending);
+        if !self.halted {
+            self.queue.push_back(pending);
+        }
+    }
+
+    /// An event was read or appended.
+    pub(super) fn saw(&mut self, place: Place) {
+        if self.newest.as_ref().is_none_or(|newest| newest.position < place.position) {
+            self.newest = Some(place);
+        }
+    }
+
+    /// Looks for what it has seen, as it does once a second, and halts where that is no longer there.
+    pub(super) fn look(&mut self, store: &Store) {
+        if self.newest.as_ref().is_some_and(|newest| !store.has(newest)) {
+            *self = Self { halted: true, ..Self::default() };
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -88,6 +106,7 @@ impl Writer {
         for id in settled.stale {
             if let Some(stream) = self.aggregates.get(&id) {
                 let newer = store.stream_after(&id, stream.version);
+                newer.iter().for_each(|event| self.saw(Place::from(event)));
                 self.aggregates.advance_all(&newer).expect("the log can be read");
             }
         }
@@ -105,24 +124,12 @@ impl Writer {
         }
     }
 
-    /// Whether it has had an answer that is no longer so.
-    pub(super) fn knows_after(&self, head: Position) -> bool {
-        self.last.as_ref().is_some_and(|last| last.position > head)
-    }
-
-    /// What it does first on every new connection.
-    pub(super) fn finds_fork(&self, store: &Store) -> bool {
-        let Some(last) = &self.last else { return false };
-        let found = store.find(last.position);
-        found.is_none_or(|found| Some(found.event_id) != last.event_id)
-    }
-
     fn remember(&mut self, batch: &Batch, answered: &Answered) {
         for (append, outcome) in batch.appends.iter().zip(&answered.outcomes) {
             if let Outcome::Accepted { position } = outcome {
                 let event_id = Some(EventId { command_id: append.command_id, ordinal: 0 });
                 let recorded_at = Some(answered.recorded_at);
-                self.last = Some(Place { epoch: answered.epoch, position: *position, event_id, recorded_at });
+                self.saw(Place { epoch: answered.epoch, position: *position, event_id, recorded_at });
             }
         }
     }
