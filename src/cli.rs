@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Settings};
 use crate::roles::{self, Role};
@@ -34,12 +34,8 @@ enum Verb {
     },
     /// Recomputes the risk of a portfolio when something relevant happens
     Risk,
-    /// Makes a read model anew from the log
-    Rebuild {
-        /// Name of the read model
-        #[arg(value_name = "NAME", value_parser = roles::read_model_names())]
-        name: String,
-    },
+    /// Makes read models anew from the log, beside the ones that are read, and puts them in their place
+    Rebuild(Rebuild),
     /// Compares the log with its promises and every read model with a reference ledger
     Verify(config::Verify),
     /// Seals the log as far as whole blocks of 4,096 events go, and prints the seals to keep elsewhere
@@ -70,6 +66,37 @@ enum Verb {
         /// The folder
         folder: PathBuf,
     },
+}
+
+#[derive(Debug, Args)]
+struct Rebuild {
+    /// Names of read models
+    #[arg(value_name = "NAME", value_parser = roles::read_model_names(), required_unless_present = "all")]
+    names: Vec<String>,
+    /// Every read model, in the order in which they are made from each other
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    /// At most so many events a second, so that others have the database too
+    #[arg(long, value_name = "EVENTS_PER_SECOND", value_parser = clap::value_parser!(u32).range(1..))]
+    throttle: Option<u32>,
+    /// Puts what the last rebuild replaced back in its place, caught up first
+    #[arg(long, conflicts_with = "drop_old")]
+    rollback: bool,
+    /// Drops what rebuilds have replaced, and what older versions of the program served
+    #[arg(long)]
+    drop_old: bool,
+}
+
+impl From<Rebuild> for roles::rebuild::Wanted {
+    fn from(told: Rebuild) -> Self {
+        use roles::rebuild::Verb;
+        let verb = match (told.rollback, told.drop_old) {
+            (true, _) => Verb::RollBack,
+            (_, true) => Verb::DropOld,
+            _ => Verb::Rebuild,
+        };
+        Self { names: told.names, throttle: told.throttle, verb }
+    }
 }
 
 #[derive(Debug, Clone, Copy, Subcommand)]
@@ -116,7 +143,7 @@ impl Cli {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }
             Verb::Risk => roles::run(settings, |_| vec![Role::Project("risk".into())]).await,
-            Verb::Rebuild { name } => roles::rebuild::run(settings, &name).await,
+            Verb::Rebuild(told) => roles::rebuild::run(settings, told.into()).await,
             Verb::Verify(options) => roles::verify::run(settings, options).await,
             Verb::Seal { all } => roles::seal::run(settings, all).await,
             Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,

@@ -127,7 +127,12 @@ impl Checkpoints {
 pub(super) async fn load(conn: &mut PgConnection, shards: &[Shard]) -> Result<Vec<Checkpoint>, sqlx::Error> {
     let shards = column(shards, |shard| shard.0);
     sqlx::query_file!("projections/insert_missing_checkpoints.sql", &shards).execute(&mut *conn).await?;
-    let rows = sqlx::query_file!("projections/load_checkpoints.sql", &shards).fetch_all(conn).await?;
+    stored(conn, &shards).await
+}
+
+/// The stored checkpoints among these shards.
+pub(super) async fn stored(conn: &mut PgConnection, shards: &[i16]) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let rows = sqlx::query_file!("projections/load_checkpoints.sql", shards).fetch_all(conn).await?;
     let checkpoints = rows.into_iter().map(|row| Checkpoint {
         shard: Shard(row.shard),
         place: Place {
@@ -141,6 +146,25 @@ pub(super) async fn load(conn: &mut PgConnection, shards: &[Shard]) -> Result<Ve
         revision: row.revision,
     });
     Ok(checkpoints.collect())
+}
+
+/// Writes the checkpoints of shards that have none.
+pub(super) async fn begin(conn: &mut PgConnection, begun: &[Checkpoint]) -> Result<(), sqlx::Error> {
+    const SQL: &str = "insert into checkpoints \
+        (shard, epoch, position, event_id, recorded_at, scanned_to, price_position, revision) \
+        select b.*, nextval('public.checkpoint_revisions') from unnest($1::smallint[], $2::integer[], $3::bigint[], \
+        $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[]) b";
+    sqlx::query(SQL)
+        .bind(column(begun, |mine| mine.shard.0))
+        .bind(column(begun, |mine| mine.place.epoch.0))
+        .bind(column(begun, |mine| mine.place.position.0))
+        .bind(column(begun, |mine| mine.place.event_id.map(|id| id.to_string())))
+        .bind(column(begun, |mine| mine.place.recorded_at))
+        .bind(column(begun, |mine| mine.scanned_to.0))
+        .bind(column(begun, |mine| mine.price_position.0))
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Writes the checkpoints where they are still ours. Fewer come back than were given: another process owns a shard.

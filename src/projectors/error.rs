@@ -44,11 +44,57 @@ pub enum Error {
         "there is no read model {0:?}: it is one of directory, holdings, prices, valuations, activity, risk"
     )]
     UnknownReadModel(String),
-    /// A projector of this read model is running.
-    #[error("{read_model} is being projected by a running process: stop it first")]
-    InUse {
+    /// Another process is rebuilding it.
+    #[error("{read_model} is being rebuilt by another process: let it finish, or stop it first")]
+    Rebuilding {
         /// The read model.
         read_model: String,
+    },
+    /// There is nothing to go back to.
+    #[error("there is no {schema} to go back to: nothing was rebuilt since it was dropped")]
+    NothingOld {
+        /// The schema that is not there.
+        schema: String,
+    },
+    /// What was replaced cannot be served by this program.
+    #[error("{schema} cannot be gone back to: {reason}; `insight rebuild {read_model}` makes it anew")]
+    OldUnfit {
+        /// The read model.
+        read_model: String,
+        /// What was replaced.
+        schema: String,
+        /// Why.
+        reason: String,
+    },
+    /// What stands in a table is not what was written into it.
+    #[error(
+        "{table} holds {found_rows} rows that add up to {found_checksum:016x}; {rows} that add up to \
+         {checksum:016x} were written: it was dropped, start the rebuild again and look for a broken disk"
+    )]
+    Damaged {
+        /// Schema and table.
+        table: String,
+        /// Rows that were written.
+        rows: u64,
+        /// What they add up to.
+        checksum: u64,
+        /// Rows that are there.
+        found_rows: u64,
+        /// What those add up to.
+        found_checksum: u64,
+    },
+    /// The rebuilt rows are ready, and others keep the live ones busy.
+    #[error(
+        "{read_model} is rebuilt and could not be put in its place within {seconds} s: {waited_for}; run the same \
+         command again, it goes on from here"
+    )]
+    CannotPromote {
+        /// The read model.
+        read_model: String,
+        /// How long it was tried.
+        seconds: u64,
+        /// What stood in the way the last time.
+        waited_for: String,
     },
     /// What this read model is made from has not come far enough.
     #[error("{read_model} is made from {needed}, which stands at {reached} of {head}: project that first")]

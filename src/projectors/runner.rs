@@ -5,7 +5,7 @@
 //! | shards assigned | load their checkpoints and go on from there, whatever the feed believes |
 //! | shards revoked | drop their state; the new owner loads what was committed |
 //! | a batch | one transaction, see `projection.rs`; no timer, so batches grow as the load does |
-//! | another process wrote our shard | drop everything, load, resume |
+//! | another process wrote our shard, or a rebuild was promoted | drop everything, load, resume |
 //! | the database fails | the same, after a pause that grows; for ever, since restart would do no better |
 //! | nothing for a second | write how far idle shards were scanned |
 //!
@@ -19,12 +19,11 @@ use tracing::Instrument;
 
 use super::checkpoint::Idle;
 use super::projection::{Flushed, Projection, ReadModel};
-use super::{Error, schema, tables_lock};
+use super::{Error, schema};
 use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::read;
 use crate::feed::{Batch, Feed, FeedItem, Mode, Source, Subscription};
-use crate::postgres::SessionLock;
 use crate::retry::Backoff;
 
 /// How often idle shards are written and lag is measured.
@@ -73,11 +72,6 @@ pub async fn run_with<M: ReadModel>(
     cancel: CancellationToken,
     settings: Settings,
 ) -> Result<(), Error> {
-    let options = pool.connect_options();
-    let name = tables_lock(M::NAME);
-    let lock = SessionLock::acquire_shared(&options, &name);
-    let Some(lock) = cancel.run_until_cancelled(lock).await else { return Ok(()) };
-
     let subscription = Subscription {
         name: format!("projector.{}", M::NAME),
         topics: M::TOPICS,
@@ -85,9 +79,9 @@ pub async fn run_with<M: ReadModel>(
         batch_events_max: settings.batch_events_max,
     };
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
-    let rows = schema::pool_in(&pool, M::NAME, CONNECTIONS_MAX);
+    let rows = schema::live_pool(&pool, M::NAME, CONNECTIONS_MAX)?;
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, lock, cancel };
+    let runner = Runner { projection, feed, pool, cancel };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -99,7 +93,6 @@ struct Runner<M> {
     feed: Feed,
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
-    lock: SessionLock,
     cancel: CancellationToken,
 }
 
@@ -120,7 +113,6 @@ impl<M: ReadModel> Runner<M> {
     async fn run(mut self) -> Result<(), Error> {
         let outcome = self.follow().await;
         self.feed.close().await;
-        self.lock.release().await;
         outcome
     }
 
@@ -201,17 +193,6 @@ impl<M: ReadModel> Runner<M> {
     }
 
     async fn tick(&mut self) -> Result<Next, Error> {
-        if self.lock.check().await.is_err() {
-            tracing::warn!(read_model = M::NAME, "the projector's lock is gone with its connection");
-            let options = self.pool.connect_options();
-            let name = tables_lock(M::NAME);
-            let lock = SessionLock::acquire_shared(&options, &name);
-            let Some(lock) = self.cancel.run_until_cancelled(lock).await else {
-                return Ok(Next::End);
-            };
-            self.lock = lock;
-            return self.recover(None).await;
-        }
         let next = self.flush(Idle::Write).await?;
         self.measure().await;
         Ok(next)
@@ -223,7 +204,10 @@ impl<M: ReadModel> Runner<M> {
         match error {
             Some(error) => tracing::warn!(read_model = M::NAME, %error, "the database failed: loading again"),
             None => {
-                tracing::info!(read_model = M::NAME, "a shard was written by another process: loading again")
+                tracing::info!(
+                    read_model = M::NAME,
+                    "a shard was written by another process, or the rows were made anew: loading again"
+                )
             }
         }
         self.assign(shards).await

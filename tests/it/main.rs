@@ -27,6 +27,8 @@ mod projectors_history;
 mod queries;
 mod random_history;
 mod read_models;
+mod rebuild;
+mod rebuild_processes;
 mod reference;
 mod reference_rows;
 mod risk;
