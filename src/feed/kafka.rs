@@ -118,6 +118,10 @@ impl KafkaFeed {
         self.give_up(given_up);
     }
 
+    pub(super) fn taken_back(&self, shards: &[Shard]) -> Vec<Shard> {
+        self.consumer.taken_back(shards)
+    }
+
     pub(super) fn commit_hint(&mut self, places: &[(Shard, Position)]) {
         for (shard, position) in places {
             if let Some(next) = self.offsets.covered(*shard, *position) {

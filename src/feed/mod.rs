@@ -226,6 +226,16 @@ impl Feed {
         Ok(())
     }
 
+    /// Of these shards, those that are somebody else's by now although the [`FeedItem::Revoked`] that says so may still be to
+    /// come. A consumer that is busy lets go of them before it writes: its price changes, or its checkpoints loaded again,
+    /// would only take the shard from the new owner for a moment.
+    pub fn taken_back(&self, shards: &[Shard]) -> Vec<Shard> {
+        match &self.0 {
+            Kind::Store(_) => Vec::new(),
+            Kind::Kafka(feed) => feed.taken_back(shards),
+        }
+    }
+
     /// Tells Kafka how far the checkpoints are, so that ordinary tools show the lag. Nothing depends on it.
     pub async fn commit_hint(&mut self, places: &[(Shard, Position)]) {
         match &mut self.0 {

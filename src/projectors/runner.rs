@@ -148,6 +148,7 @@ impl<M: ReadModel> Runner<M> {
     async fn batch(&mut self, batch: Batch) -> Result<Next, Error> {
         let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
         loop {
+            self.let_go();
             match self.projection.project(&batch).instrument(span.clone()).await {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
@@ -180,10 +181,20 @@ impl<M: ReadModel> Runner<M> {
         if let Ok(woken) = tokio::time::timeout(BATCH_WAITS, woken).await {
             woken?;
         }
+        self.let_go();
         self.projection.flush(Idle::Leave).await
     }
 
+    /// While this loop was busy the group may have taken shards back: their new owner must not be disturbed.
+    fn let_go(&mut self) {
+        let gone = self.feed.taken_back(&self.projection.shards());
+        if !gone.is_empty() {
+            self.projection.revoke(&gone);
+        }
+    }
+
     async fn flush(&mut self, idle: Idle) -> Result<Next, Error> {
+        self.let_go();
         match self.projection.flush(idle).await {
             Ok(Flushed::Lost) => self.recover(None).await,
             Ok(_) => Ok(Next::GoOn),
@@ -200,6 +211,7 @@ impl<M: ReadModel> Runner<M> {
 
     /// Drops everything and loads it again, until that succeeds.
     async fn recover(&mut self, error: Option<sqlx::Error>) -> Result<Next, Error> {
+        self.let_go();
         let shards = self.projection.shards();
         match error {
             Some(error) => tracing::warn!(read_model = M::NAME, %error, "the database failed: loading again"),

