@@ -129,7 +129,7 @@ pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
 }
 
 /// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.
-async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
+pub(super) async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
     for topic in topics::describe(kafka).await? {
         let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
         match topic.partitions {
