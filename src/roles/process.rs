@@ -135,7 +135,7 @@ pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
 }
 
 /// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.
-async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
+pub(super) async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
     for topic in topics::describe(kafka).await? {
         let declared = topic.wanted();
         match topic.partitions {

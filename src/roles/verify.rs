@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use super::process::{ACQUIRE_WITHIN, database, log_format, need_kafka};
+use super::process::{ACQUIRE_WITHIN, check_topics, database, log_format, need_kafka};
 use crate::config::{self, Settings};
 use crate::event_store::seal::SealAt;
 use crate::kafka::KafkaSettings;
@@ -83,6 +83,7 @@ async fn seals(pool: &PgPool, kept: Vec<SealAt>, json: bool) -> anyhow::Result<b
 
 async fn topic(pool: &PgPool, kafka: &KafkaSettings, json: bool) -> anyhow::Result<bool> {
     let began = Instant::now();
+    check_topics(kafka).await?;
     let bar = Bar::new();
     let report = verify::verify_topic(pool, kafka, &mut |progress| bar.show(progress)).await?;
     drop(bar);

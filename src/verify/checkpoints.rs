@@ -3,7 +3,7 @@
 //! Rows and checkpoints are read in one snapshot, so that the rows must be exactly the fold of the events at or below the
 //! checkpoints' positions, without what is parked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use chrono::{DateTime, Utc};
@@ -20,6 +20,8 @@ pub(super) struct Checkpoints {
     shards: BTreeMap<i16, Checkpoint>,
     /// Streams that hold an event which could not be applied.
     parked: BTreeMap<String, Parked>,
+    /// Positions of events that somebody decided to do without.
+    skipped: BTreeSet<i64>,
 }
 
 #[derive(Debug)]
@@ -55,7 +57,8 @@ impl Checkpoints {
         if !sqlx::query_scalar::<_, bool>(there).bind(name).fetch_one(&mut *conn).await? {
             return Ok(None);
         }
-        let mut checkpoints = Self { name, shards: BTreeMap::new(), parked: BTreeMap::new() };
+        let mut checkpoints =
+            Self { name, shards: BTreeMap::new(), parked: BTreeMap::new(), skipped: BTreeSet::new() };
         let sql = format!(
             "select shard, epoch, position, event_id, recorded_at, scanned_to, price_position from {name}.checkpoints"
         );
@@ -86,24 +89,53 @@ impl Checkpoints {
             checkpoints.parked.insert(stream, Parked { position, event_id, shard, met: false });
         }
         drop(rows);
+        checkpoints.load_skipped(conn, report).await?;
         Ok(Some(checkpoints))
+    }
+
+    /// Events that are done without are differences: the rows are not the fold of the log, and must be that of the rest.
+    async fn load_skipped(
+        &mut self,
+        conn: &mut PgConnection,
+        report: &mut Report,
+    ) -> Result<(), sqlx::Error> {
+        let name = self.name;
+        let there = "select to_regclass($1 || '.skipped_events') is not null";
+        if !sqlx::query_scalar::<_, bool>(there).bind(name).fetch_one(&mut *conn).await? {
+            return Ok(());
+        }
+        let sql = format!("select stream_id, position, reason from {name}.skipped_events order by position");
+        let rows: Vec<(String, i64, String)> = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(conn).await?;
+        for (stream, position, reason) in rows {
+            report.differs(
+                format_args!("{name}, stream {stream}"),
+                format_args!("skipped at {position} on purpose: {reason}"),
+            );
+            self.skipped.insert(position);
+        }
+        Ok(())
     }
 
     /// Whether a shard's every event up to its end is in the rows, and nothing is set aside.
     pub(super) fn hold_shard(&self, shard: i16, end: i64) -> bool {
-        self.parked.values().all(|parked| parked.shard != shard) && self.position(shard) >= end
+        let is_whole = self.skipped.is_empty() && self.parked.values().all(|parked| parked.shard != shard);
+        is_whole && self.position(shard) >= end
     }
 
     /// Whether these last positions of shards, and with them every event, are in the rows.
     pub(super) fn hold_all<'a>(&self, mut ends: impl Iterator<Item = (&'a i16, &'a i64)>) -> bool {
-        self.parked.is_empty() && ends.all(|(shard, end)| self.position(*shard) >= *end)
+        self.parked.is_empty()
+            && self.skipped.is_empty()
+            && ends.all(|(shard, end)| self.position(*shard) >= *end)
     }
 
     /// Whether the event's effect is in the rows.
     pub(super) fn holds(&self, event: &Envelope) -> bool {
         let is_parked =
             self.parked.get(event.stream_id.as_str()).is_some_and(|it| it.position <= event.position.0);
-        self.shards.get(&event.shard.0).is_some_and(|mine| event.position.0 <= mine.position) && !is_parked
+        let is_reached =
+            self.shards.get(&event.shard.0).is_some_and(|mine| event.position.0 <= mine.position);
+        is_reached && !is_parked && !self.skipped.contains(&event.position.0)
     }
 
     /// Compares an event of the log with what the checkpoint of its shard says.

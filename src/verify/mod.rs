@@ -171,22 +171,43 @@ async fn attempt(
         report.unchecked.push("anything else: tables of the log are not as they should be".to_owned());
         return Ok(report);
     }
+    match judge(pool, options, &broken, &mut report, progress).await {
+        Err(Error::Log(event_store::Error::Unreadable { position, reason })) => {
+            report.differs(format_args!("position {position}"), format_args!("cannot be read: {reason}"));
+            report.unchecked.push("what follows from it, since the log cannot be read to its end".to_owned());
+        }
+        judged => judged?,
+    }
+    Ok(report)
+}
 
+async fn judge(
+    pool: &PgPool,
+    options: Options,
+    broken: &BTreeSet<String>,
+    report: &mut Report,
+    progress: &mut (dyn FnMut(Progress) + Send),
+) -> Result<(), Error> {
     let mut snapshot = snapshot(pool).await?;
     report.head = read::head(&mut *snapshot).await?.0;
     let ends = ends(&mut snapshot).await?;
-    let mut read_models = load(&mut snapshot, &ends, &broken, &mut report).await?;
+    let mut read_models = load(&mut snapshot, &ends, broken, report).await?;
     let names: Vec<&'static str> = read_models.keys().copied().collect();
-    bookkeeping::check(&mut snapshot, pool, &names, &mut report).await?;
+    bookkeeping::check(&mut snapshot, pool, &names, report).await?;
     let chosen = match options.sample {
-        Some(sample) => Some(sample::choose(&mut snapshot, sample, &mut report).await?),
+        Some(sample) => Some(sample::choose(&mut snapshot, sample, report).await?),
         None => None,
     };
 
-    let mut rows =
-        Rows { conn: &mut snapshot, broken: &broken, report: &mut report, counts: BTreeMap::new() };
+    let mut rows = Rows { conn: &mut snapshot, broken, report, counts: BTreeMap::new() };
     let needed = chosen.as_ref().map(|chosen| &chosen.assets);
     let mut told = telling::tell(&mut rows, &mut read_models, ends, needed, progress).await?;
+    // Causes before effects: a wrong checkpoint makes every row wrong.
+    for (name, shards) in READ_MODELS {
+        if let Some(read_model) = read_models.get(name) {
+            read_model.checkpoints.finish(&told.ends, &shards, rows.report);
+        }
+    }
     match &chosen {
         None => portfolios::check_all(&mut rows, &read_models, &mut told, progress).await?,
         Some(chosen) => {
@@ -200,19 +221,13 @@ async fn attempt(
     };
     risks.check(&mut rows, &told.markets, &mut tell).await?;
     let counts = std::mem::take(&mut rows.counts);
-    for (name, shards) in READ_MODELS {
-        let scanned_to = match read_models.get(name) {
-            None => None,
-            Some(read_model) => {
-                read_model.checkpoints.finish(&told.ends, &shards, &mut report);
-                read_model.checkpoints.scanned_to()
-            }
-        };
-        let rows = counts.get(name).copied().unwrap_or_default();
-        report.read_models.push(Compared { name, scanned_to, rows });
+    for (name, _) in READ_MODELS {
+        let scanned_to = read_models.get(name).and_then(|it| it.checkpoints.scanned_to());
+        let compared = Compared { name, scanned_to, rows: counts.get(name).copied().unwrap_or_default() };
+        rows.report.read_models.push(compared);
     }
     snapshot.commit().await?;
-    Ok(report)
+    Ok(())
 }
 
 /// A transaction that sees one moment, for as long as it takes.
