@@ -90,6 +90,11 @@ pub struct Http {
         value_name = "HOST:PORT"
     )]
     pub listen_address: SocketAddr,
+
+    /// Clients that may follow the log at once (GET /v1/events as server-sent events); one more is answered 503 with
+    /// Retry-After
+    #[arg(long, env = "EVENT_STREAMS_MAX", default_value_t = 256, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub event_streams_max: usize,
 }
 
 /// Bounds of the write side.

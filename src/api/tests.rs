@@ -27,6 +27,8 @@ fn service(checks: Vec<(&'static str, Check)>) -> Router {
         clock: Clock::System,
         checks,
         render_metrics: Box::new(|| "insight_up 1\n".to_owned()),
+        event_streams_max: 1,
+        stop: CancellationToken::new(),
     })
 }
 

@@ -46,6 +46,8 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         clock: process.clock.clone(),
         checks: checks(process),
         render_metrics: Box::new(move || metrics.render()),
+        event_streams_max: process.settings.http.event_streams_max,
+        stop: token.clone(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
     process.shutdown.spawn("api", api::server::serve(listener, api::router(parts), token));

@@ -21,6 +21,7 @@ mod load;
 mod processes;
 mod projectors;
 mod projectors_history;
+mod public_feed;
 mod queries;
 mod random_history;
 mod read_models;

@@ -7,6 +7,7 @@ pub(super) mod activity;
 mod answer;
 pub(super) mod assets;
 pub(super) mod events;
+pub(super) mod feed;
 pub(super) mod holdings;
 pub(super) mod investors;
 pub(super) mod portfolios;
