@@ -48,6 +48,7 @@ use utoipa_axum::routes;
 use self::operations::Check;
 use self::problem::Problem;
 use self::read::remembered::Remembered;
+pub use self::read::status::AskStatus;
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::queries::freshness::Freshness;
@@ -65,6 +66,8 @@ pub struct Parts {
     pub checks: Vec<(&'static str, Check)>,
     /// Writes the metrics in Prometheus' text format.
     pub render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Tells how the installation is doing.
+    pub status: AskStatus,
     /// How many clients may follow the log at once.
     pub event_streams_max: usize,
     /// The process ends: so do connections that would not end by themselves.
@@ -80,6 +83,7 @@ struct Api {
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    status: AskStatus,
     tail: LogTail,
     event_streams: Arc<Semaphore>,
     stop: CancellationToken,
@@ -91,7 +95,7 @@ struct Api {
 pub fn router(parts: Parts) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = pretty(&document).into();
-    let Parts { commands, pool, clock, checks, render_metrics, event_streams_max, stop } = parts;
+    let Parts { commands, pool, clock, checks, render_metrics, status, event_streams_max, stop } = parts;
     let api = Api {
         commands,
         freshness: Freshness::new(pool.clone()),
@@ -99,6 +103,7 @@ pub fn router(parts: Parts) -> Router {
         clock,
         checks,
         render_metrics,
+        status,
         tail: LogTail::new(pool.clone()),
         event_streams: Arc::new(Semaphore::new(event_streams_max)),
         stop,
@@ -149,6 +154,7 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(read::assets::list))
         .routes(routes!(read::assets::find))
         .routes(routes!(read::assets::list_prices))
+        .routes(routes!(read::status::show))
         .routes(routes!(operations::health))
         .routes(routes!(operations::readiness))
         .routes(routes!(operations::metrics))

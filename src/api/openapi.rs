@@ -148,6 +148,15 @@ impl IntoResponses for ListProblems {
     }
 }
 
+/// The problems of asking how things are.
+pub(super) struct StatusProblems;
+
+impl IntoResponses for StatusProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        references(&[StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE])
+    }
+}
+
 /// Nothing has this address.
 pub(super) struct NotFound;
 

@@ -22,6 +22,7 @@ mod error;
 mod place;
 pub mod read;
 pub mod schema;
+pub mod transfer;
 
 pub use append::{Append, Details, Guard, Outcome, Part};
 pub use appender::{Answered, Appender};

@@ -8,9 +8,11 @@ mod codec;
 mod envelope;
 #[cfg(test)]
 mod golden;
+mod line;
 mod schemas;
 
 pub use cloud_event::{CloudEvent, SOURCE};
 pub use codec::{DecodeError, Event, EventKind};
 pub use envelope::{Envelope, EventId, Metadata, NewEvent};
+pub use line::EnvelopeLine;
 pub use schemas::schemas;

@@ -12,6 +12,25 @@ use sqlx::{AssertSqlSafe, PgConnection, Row};
 use super::report::Report;
 use crate::events::Envelope;
 
+/// Events that somebody decided to do without are differences: the rows are not the fold of the log.
+async fn report_skipped(
+    conn: &mut PgConnection,
+    name: &'static str,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    let sql = format!("select stream_id, position, reason from {name}.skipped_events order by position");
+    let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        let (stream, position): (String, i64) = (row.try_get("stream_id")?, row.try_get("position")?);
+        let reason: String = row.try_get("reason")?;
+        report.differs(
+            format_args!("{name}, stream {stream}"),
+            format_args!("skipped at {position} on purpose: {reason}"),
+        );
+    }
+    Ok(())
+}
+
 /// The checkpoints of one read model.
 #[derive(Debug)]
 pub(super) struct Checkpoints {
@@ -73,6 +92,8 @@ impl Checkpoints {
             );
             checkpoints.parked.insert(stream, position);
         }
+        drop(rows);
+        report_skipped(conn, name, report).await?;
         Ok(Some(checkpoints))
     }
 

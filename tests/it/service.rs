@@ -55,7 +55,12 @@ impl Service {
     pub fn over(options: PgConnectOptions, pool: PgPool) -> Self {
         let ledger = Ledger::over(options, pool.clone(), Settings::default());
         let stop = CancellationToken::new();
+        let asked = pool.clone();
         let parts = Parts {
+            status: Box::new(move || {
+                let pool = asked.clone();
+                Box::pin(async move { insight::queries::status::load(&pool, None).await })
+            }),
             commands: ledger.commands.clone(),
             pool: pool.clone(),
             clock: Clock::System,

@@ -13,6 +13,7 @@ pub(super) mod investors;
 pub(super) mod portfolios;
 pub(super) mod remembered;
 pub(super) mod risk;
+pub(super) mod status;
 pub(super) mod valuation;
 
 use serde::Deserialize;
