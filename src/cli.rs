@@ -44,6 +44,26 @@ enum Verb {
         #[arg(long)]
         all: bool,
     },
+    /// Streams that hold an event which could not be applied
+    Parked {
+        /// What to do
+        #[command(subcommand)]
+        what: Parked,
+    },
+    /// Says how the installation is doing; the exit code tells whether something is stuck
+    Status {
+        /// One JSON document, as GET /v1/status answers it
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints events of the log, a line of JSON each, for other programs
+    Replay(config::Replay),
+    /// Moves a whole log between installations as a file
+    Log {
+        /// What to do
+        #[command(subcommand)]
+        what: Log,
+    },
     /// Creates the topics of kafka/topics.toml, or compares them
     Topics {
         /// What to do
@@ -99,6 +119,52 @@ impl From<Rebuild> for roles::rebuild::Wanted {
     }
 }
 
+#[derive(Debug, Subcommand)]
+enum Parked {
+    /// Prints them, with the reason
+    List {
+        /// Of this read model only
+        #[arg(value_name = "READ_MODEL", value_parser = roles::read_model_names())]
+        read_model: Option<String>,
+    },
+    /// Applies the events after all, with this version of the program, beside whatever runs
+    Retry {
+        /// The read model
+        #[arg(value_name = "READ_MODEL", value_parser = roles::read_model_names())]
+        read_model: String,
+        /// The stream [default: every one that is parked]
+        stream: Option<String>,
+    },
+    /// Does without the bad event and goes on after it; a rebuild parks the stream again
+    Skip {
+        /// The read model
+        #[arg(value_name = "READ_MODEL", value_parser = roles::read_model_names())]
+        read_model: String,
+        /// The stream
+        stream: String,
+        /// Why; it is kept
+        #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        reason: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Log {
+    /// Writes the log to a file
+    Export {
+        /// The file, compressed if its name ends in .gz; - for standard output
+        file: PathBuf,
+        /// Names and e-mails of investors as well, which are not in the log
+        #[arg(long)]
+        with_personal_data: bool,
+    },
+    /// Takes a file that export wrote into an empty log: all of it or nothing
+    Import {
+        /// The file; - for standard input
+        file: PathBuf,
+    },
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Topics {
     /// Creates what is missing; refuses a topic whose partitions differ
@@ -146,6 +212,21 @@ impl Cli {
             Verb::Rebuild(told) => roles::rebuild::run(settings, told.into()).await,
             Verb::Verify(options) => roles::verify::run(settings, options).await,
             Verb::Seal { all } => roles::seal::run(settings, all).await,
+            Verb::Parked { what: Parked::List { read_model } } => {
+                roles::parked::list(settings, read_model).await
+            }
+            Verb::Parked { what: Parked::Retry { read_model, stream } } => {
+                roles::parked::retry(settings, &read_model, stream.as_deref()).await
+            }
+            Verb::Parked { what: Parked::Skip { read_model, stream, reason } } => {
+                roles::parked::skip(settings, &read_model, &stream, &reason).await
+            }
+            Verb::Status { json } => roles::status::run(settings, json).await,
+            Verb::Replay(wanted) => roles::replay::run(settings, wanted).await,
+            Verb::Log { what: Log::Export { file, with_personal_data } } => {
+                roles::log_transfer::export(settings, &file, with_personal_data).await
+            }
+            Verb::Log { what: Log::Import { file } } => roles::log_transfer::import(settings, &file).await,
             Verb::Topics { what: Topics::Apply } => roles::topics::apply(&settings).await,
             Verb::Topics { what: Topics::Show } => roles::topics::show(&settings).await,
             Verb::Epoch { what: Epoch::Show } => roles::epoch::show(settings).await,

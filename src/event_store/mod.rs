@@ -25,6 +25,7 @@ pub mod read;
 pub mod schema;
 pub mod seal;
 pub mod seals;
+pub mod transfer;
 mod witness;
 
 pub use append::{Append, Details, Guard, Outcome, Part};

@@ -6,6 +6,7 @@
 mod broker_log;
 pub mod consumer;
 mod error;
+pub mod groups;
 mod headers;
 mod metric;
 mod producer;

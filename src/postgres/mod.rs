@@ -20,7 +20,7 @@ pub use self::deadline::{answered, answered_within};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
-pub use self::session_lock::{SessionLock, checked_often};
+pub use self::session_lock::{LockHolder, SessionLock, checked_often, lock_holders};
 
 /// The oldest server that will do, as `server_version_num` counts.
 const VERSION_MIN: i32 = 140_000;

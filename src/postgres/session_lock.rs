@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection};
 
 use super::answered_within;
@@ -83,6 +83,39 @@ impl SessionLock {
             tracing::debug!(%error, "the session of a lock did not close cleanly");
         }
     }
+}
+
+/// The session that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// As the session calls itself.
+    pub application_name: String,
+    /// Where it is from; none over a Unix socket.
+    pub address: Option<String>,
+}
+
+/// Who holds which of these locks now, alone or with others.
+///
+/// # Errors
+/// The database.
+pub async fn lock_holders(pool: &PgPool, names: &[String]) -> Result<Vec<(String, LockHolder)>, sqlx::Error> {
+    // The two halves of a key are shown as numbers without a sign.
+    const SQL: &str = "select l.classid::bigint, l.objid::bigint, a.application_name, host(a.client_addr) \
+        from pg_locks l join pg_stat_activity a using (pid) join pg_database d on d.oid = l.database \
+        where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and d.datname = current_database() \
+        order by a.pid";
+    let rows: Vec<(i64, i64, Option<String>, Option<String>)> = sqlx::query_as(SQL).fetch_all(pool).await?;
+    let mut holders = Vec::new();
+    for name in names {
+        let (high, low) = key(name);
+        let wanted = (i64::from(high.cast_unsigned()), i64::from(low.cast_unsigned()));
+        let found = rows.iter().filter(|(high, low, ..)| (*high, *low) == wanted);
+        holders.extend(found.map(|(_, _, application_name, address)| {
+            let application_name = application_name.clone().unwrap_or_default();
+            (name.clone(), LockHolder { application_name, address: address.clone() })
+        }));
+    }
+    Ok(holders)
 }
 
 const ALONE: &str = "select pg_try_advisory_lock($1, $2)";

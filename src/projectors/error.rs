@@ -1,6 +1,8 @@
 //! Why a projector stops. Everything else it survives.
 
-use crate::domain::ids::Position;
+use std::sync::Arc;
+
+use crate::domain::ids::{Position, StreamId};
 use crate::events::EventId;
 use crate::{event_store, feed};
 
@@ -8,7 +10,11 @@ use crate::{event_store, feed};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log is of a newer program: going on would be wrong for every stream.
-    #[error("{read_model} halts at position {position}, event {event_id}: {source}")]
+    #[error(
+        "{read_model} halts at position {position}: event {event_id} is {event_type} of schema version {schema_version}, \
+         which version {} of this program does not know: start the version that wrote it, or a newer one",
+        env!("CARGO_PKG_VERSION")
+    )]
     NewerProgram {
         /// The read model.
         read_model: &'static str,
@@ -16,12 +22,16 @@ pub enum Error {
         position: Position,
         /// The event it stopped at.
         event_id: EventId,
+        /// Its type.
+        event_type: Arc<str>,
+        /// The version of its payload.
+        schema_version: i16,
         /// What it does not know.
         source: crate::events::DecodeError,
     },
     /// So many streams hold an event that could not be applied that the cause is not the streams.
     #[error(
-        "{read_model} halts: {parked} streams are parked, at most {max} may be; see {read_model}.parked_streams"
+        "{read_model} halts: {parked} streams are parked, at most {max} may be; see `insight parked list {read_model}`"
     )]
     TooManyParked {
         /// The read model.
@@ -95,6 +105,24 @@ pub enum Error {
         seconds: u64,
         /// What stood in the way the last time.
         waited_for: String,
+    },
+    /// The stream is not parked.
+    #[error("{stream} is not parked in {read_model}")]
+    NotParked {
+        /// The read model.
+        read_model: &'static str,
+        /// The stream.
+        stream: StreamId,
+    },
+    /// The stream is parked in what this read model is made from, too.
+    #[error("{stream} is parked in {needed}, which {read_model} is made from: deal with it there first")]
+    ParkedBelow {
+        /// The read model.
+        read_model: &'static str,
+        /// What it is made from.
+        needed: &'static str,
+        /// The stream.
+        stream: StreamId,
     },
     /// What this read model is made from has not come far enough.
     #[error("{read_model} is made from {needed}, which stands at {reached} of {head}: project that first")]

@@ -29,6 +29,8 @@ pub mod risk;
 pub mod runner;
 pub mod schema;
 mod stored;
+mod stream_events;
+pub mod unpark;
 pub mod valuations;
 
 pub use ahead::list_ahead;

@@ -15,6 +15,7 @@ pub mod log;
 pub mod prices;
 pub mod risk;
 mod snapshot;
+pub mod status;
 pub mod valuations;
 
 pub use cursor::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};

@@ -90,6 +90,11 @@ impl Error {
     }
 }
 
+/// The session lock of whoever relays to this bus.
+pub fn lock_name(settings: &KafkaSettings) -> String {
+    format!("{LOCK} {}", settings.prefix)
+}
+
 /// Relays until it is asked to end. Waits for its turn, for PostgreSQL and for the brokers.
 ///
 /// # Errors
@@ -97,7 +102,7 @@ impl Error {
 pub async fn run(settings: KafkaSettings, pool: PgPool, shutdown: CancellationToken) -> Result<(), Error> {
     let mut relay = Relay { memory: Memory::default(), refused: None, said: None };
     let mut pauses = Backoff::pauses(PAUSE_MIN, PAUSE_MAX);
-    let name = format!("{LOCK} {}", settings.prefix);
+    let name = lock_name(&settings);
     let options = checked_often(&pool.connect_options());
     while !shutdown.is_cancelled() {
         let taken = tokio::select! {

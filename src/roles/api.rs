@@ -7,7 +7,8 @@ use futures::FutureExt;
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::process::Process;
+use super::process::{self, Process};
+use super::status;
 use crate::api::operations::Check;
 use crate::api::{self, Parts};
 use crate::commands::{self, Commands};
@@ -41,6 +42,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     // Here because every installation has this role; of several processes one seals.
     process.shutdown.spawn("seal", seals::run(process.pool.clone(), token.clone()));
 
+    let (asked, kafka) = (process.pool.clone(), process::kafka(&process.settings));
     let metrics = process.metrics.clone();
     let parts = Parts {
         commands,
@@ -48,6 +50,9 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         clock: process.clock.clone(),
         checks: checks(process),
         render_metrics: Box::new(move || metrics.render()),
+        status: Box::new(move || status::ask(asked.clone(), kafka.clone()).boxed()),
+        event_streams_max: process.settings.http.event_streams_max,
+        stop: token.clone(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
     process.shutdown.spawn("api", api::server::serve(listener, api::router(parts), token));

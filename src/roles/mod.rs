@@ -8,13 +8,18 @@ pub mod demo;
 pub mod epoch;
 pub mod generate;
 pub mod healthcheck;
+pub mod log_transfer;
+pub mod parked;
 mod process;
 mod project;
 pub mod rebuild;
 mod relay;
+pub mod replay;
 pub mod seal;
+pub mod status;
 pub mod topics;
 pub mod verify;
+mod visit;
 
 use std::process::ExitCode;
 

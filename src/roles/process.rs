@@ -120,18 +120,26 @@ pub(super) async fn connect(options: &PgConnectOptions, settings: &Settings) -> 
     let session = Session {
         connections_max: settings.storage.pool_size,
         acquire_timeout: ACQUIRE_WITHIN,
-        ..Session::of("insight")
+        ..Session::of(name())
     };
     let pool = postgres::connect(options.clone(), &session).await?;
     event_store::schema::apply(&pool).await?;
     Ok(pool)
 }
 
+/// What this process is called where others see it: in PostgreSQL's list of sessions, among the members of a group.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // PostgreSQL cuts names off; the number is what tells two processes apart, so it stands first.
+    let host: String = host.trim().chars().take(40).collect();
+    format!("insight/{}@{host}", std::process::id())
+}
+
 /// The bus, if there is one.
 pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
     let brokers = settings.bus.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty())?;
     let prefix = settings.bus.kafka_topic_prefix.as_str().into();
-    Some(KafkaSettings { prefix, ..KafkaSettings::new(brokers) })
+    Some(KafkaSettings { prefix, client_id: name().into(), ..KafkaSettings::new(brokers) })
 }
 
 /// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.

@@ -22,7 +22,7 @@ mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use self::operations::{Operation, draw};
+use self::operations::{Operation, Wish, draw};
 use self::postgres::PostgresLog;
 use self::world::World;
 
@@ -113,6 +113,31 @@ fn a_topic_made_anew_and_soon_expired_holds_the_log() {
             Operation::DeleteTopic,
             Operation::Deliver { relay: 0, records: 3 },
             Operation::Expire { shard: 4, records: 3 },
+        ],
+        None,
+    );
+}
+
+/// Found by drawing: a projector that sleeps through a restore may hold the very revision that was restored.
+#[test]
+fn a_projector_that_slept_through_a_restore_writes_nothing_of_the_other_history() {
+    let wish = Wish { portfolio: 1, asset: 0, quantity: 7, if_match: false };
+    run(
+        &[
+            Operation::Fold(2),
+            Operation::Send { wish, writer: 1 },
+            Operation::BackUp,
+            Operation::Form(1),
+            Operation::Append(1),
+            Operation::Settle(1),
+            Operation::Hear,
+            Operation::Form(1),
+            Operation::Append(1),
+            Operation::Fetch { projector: 2, records: 3 },
+            Operation::Fold(2),
+            Operation::Restore,
+            Operation::Fold(2),
+            Operation::Flush(2),
         ],
         None,
     );

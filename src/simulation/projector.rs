@@ -297,6 +297,7 @@ impl World {
         let due = self.projectors[projector].checkpoints.due(&BTreeSet::new(), Idle::Write, Position(0));
         let is_mine = |mine: &Checkpoint| {
             self.rows.get(&mine.shard).is_some_and(|rows| rows.checkpoint.revision == mine.revision)
+                && self.store.has(&mine.place)
         };
         if !due.iter().all(is_mine) {
             let shards = self.projectors[projector].checkpoints.shards();
