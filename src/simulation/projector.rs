@@ -317,7 +317,7 @@ impl World {
         let shards: Vec<Shard> = written.iter().map(|checkpoint| checkpoint.shard).collect();
         self.projectors[projector].checkpoints.written(written);
         for shard in shards {
-            super::judge::rows_are_the_log_so_far(self, shard);
+            super::judge::flushed(self, shard);
         }
     }
 }
