@@ -67,7 +67,7 @@ async fn a_broker_that_is_away_is_waited_for_and_commands_never_notice() {
     let environment = [("DATABASE_URL", url.as_str()), ("KAFKA_BROKERS", &broker.brokers)];
     let start = |name: &str, arguments: &[&str]| Process::start(place.path(), name, arguments, &environment);
     assert!(start("topics", &["topics", "apply"]).finish());
-    let mut roles = vec![
+    let mut roles = [
         start("api", &["api", "--listen-address", &address.to_string()]),
         start("relay", &["relay"]),
         start("models", &["project", "directory", "holdings", "prices", "activity", "valuations"]),
