@@ -33,4 +33,5 @@ mod risk;
 mod scaling;
 mod servers;
 mod service;
+mod silence;
 mod trader;
