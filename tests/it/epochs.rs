@@ -25,7 +25,9 @@ use crate::trader::Trader;
 
 /// How long a role may take to notice.
 const NOTICED_WITHIN: Duration = Duration::from_secs(40);
-const RISK: [(&str, &str); 3] = [("RISK_WINDOW", "60"), ("RISK_PATHS", "1024"), ("RISK_THREADS", "1")];
+/// Little of everything: many processes share a machine and a server with other tests.
+const MODEST: [(&str, &str); 4] =
+    [("POOL_SIZE", "4"), ("RISK_WINDOW", "60"), ("RISK_PATHS", "1024"), ("RISK_THREADS", "1")];
 
 /// Runs a verb to its end; what it prints.
 fn insight(arguments: &[&str], environment: &[(&str, &str)]) -> String {
@@ -98,7 +100,7 @@ async fn a_dump_restored_under_the_running_roles_halts_all_of_them() {
         ("KAFKA_TOPIC_PREFIX", prefix.as_str()),
     ];
     insight(&["topics", "apply"], &environment);
-    let environment = [&environment[..], &RISK].concat();
+    let environment = [&environment[..], &MODEST].concat();
     let address = free_address();
     let mut roles = start_roles(place.path(), &environment, address);
     answers(address).await;
@@ -171,7 +173,7 @@ async fn assert_topic_holds(prefix: &str, pool: &PgPool, kept: Position) {
 async fn a_standby_that_was_behind_halts_every_role_that_has_seen_more() {
     let place = Place::new();
     let server = OwnPostgres::start(place.path().join("server"));
-    let environment = [&[("DATABASE_URL", server.url.as_str())][..], &RISK].concat();
+    let environment = [&[("DATABASE_URL", server.url.as_str())][..], &MODEST].concat();
     let address = free_address();
     let mut api = Process::start(
         place.path(),
@@ -214,7 +216,7 @@ async fn in_folder<T>(place: &Place, work: impl AsyncFnOnce(&PgPool) -> T) -> T 
 
 fn start_embedded(place: &Place, name: &str, address: SocketAddr) -> Process {
     let (folder, listen) = (place.data_folder().display().to_string(), address.to_string());
-    Process::start(place.path(), name, &["all", "--data-dir", &folder, "--listen-address", &listen], &RISK)
+    Process::start(place.path(), name, &["all", "--data-dir", &folder, "--listen-address", &listen], &MODEST)
 }
 
 #[tokio::test(flavor = "multi_thread")]

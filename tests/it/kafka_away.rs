@@ -64,10 +64,11 @@ async fn a_broker_that_is_away_is_waited_for_and_commands_never_notice() {
     let (place, database) = (Place::new(), environment::database().await);
     let broker = OwnKafka::start(&place.path().join("kafka"));
     let (url, address) = (database.url(), free_address());
-    let environment = [("DATABASE_URL", url.as_str()), ("KAFKA_BROKERS", &broker.brokers)];
+    let environment =
+        [("DATABASE_URL", url.as_str()), ("KAFKA_BROKERS", &broker.brokers), ("POOL_SIZE", "4")];
     let start = |name: &str, arguments: &[&str]| Process::start(place.path(), name, arguments, &environment);
     assert!(start("topics", &["topics", "apply"]).finish());
-    let mut roles = vec![
+    let mut roles = [
         start("api", &["api", "--listen-address", &address.to_string()]),
         start("relay", &["relay"]),
         start("models", &["project", "directory", "holdings", "prices", "activity", "valuations"]),

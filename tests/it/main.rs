@@ -39,6 +39,7 @@ mod scaling;
 mod seals;
 mod servers;
 mod service;
+mod silence;
 mod status;
 mod trader;
 mod verify_damage;

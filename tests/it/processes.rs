@@ -105,6 +105,15 @@ impl Process {
         self.last_words().lines().last().unwrap_or_default().to_owned()
     }
 
+    /// Processor time that it has taken; the system counts hundredths of a second.
+    pub fn cpu(&self) -> Duration {
+        let process = self.child.as_ref().expect("it was started").id();
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        // Behind the name, which may hold anything, the twelfth and thirteenth number.
+        let numbers = stat.rsplit_once(") ").unwrap().1.split_whitespace().skip(11).take(2);
+        Duration::from_millis(numbers.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+    }
+
     /// Everything it said.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
