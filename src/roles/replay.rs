@@ -12,7 +12,7 @@ use crate::config::{Replay, Settings};
 use crate::domain::ids::{Epoch, Position, StreamId};
 use crate::event_store::read;
 use crate::events::{CloudEvent, Envelope, EnvelopeLine, Event};
-use crate::queries::log::feed::{Fed, Filter, page};
+use crate::queries::log::feed::{Fed, Filter, PageSize, page};
 
 /// Events that are read at once, where they are small.
 const READ_EVENTS: usize = 5_000;
@@ -81,7 +81,7 @@ async fn find(
     limit: usize,
     filter: &Filter,
 ) -> anyhow::Result<(Vec<Envelope>, Position)> {
-    match page(pool, epoch, after, limit, filter).await? {
+    match page(pool, epoch, after, PageSize::of(limit), filter).await? {
         Fed::Page(found) => Ok((found.events, found.next.1)),
         Fed::NoStream => {
             bail!("there is no stream {}", filter.stream.as_ref().map_or("", StreamId::as_str))

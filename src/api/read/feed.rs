@@ -34,7 +34,7 @@ use crate::api::query::{EventType, Limit, Query, SearchText, Since};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{Epoch, Position, StreamId};
 use crate::events::CloudEvent;
-use crate::queries::log::feed::{Fed, FeedPage, Filter, page};
+use crate::queries::log::feed::{Fed, FeedPage, Filter, PageSize, page};
 use crate::queries::log::tail::Follower;
 use crate::queries::{Answer, LIMIT_DEFAULT};
 
@@ -168,8 +168,8 @@ pub(crate) async fn follow(
         None => after.unwrap_or_default(),
     };
     // A stream begins with a question, too: the place must be one of this history, and there must be such a stream.
-    let limit = if is_stream { 1 } else { limit as usize };
-    let found = match page(&api.pool, after.epoch, after.position, limit, &filter).await.map_err(failed)? {
+    let size = PageSize::of(if is_stream { 1 } else { limit as usize });
+    let found = match page(&api.pool, after.epoch, after.position, size, &filter).await.map_err(failed)? {
         Fed::Page(found) => found,
         Fed::Elsewhere => return Err(elsewhere(&after)),
         Fed::NoStream => return Err(Problem::not_found("stream")),

@@ -13,8 +13,6 @@ use crate::queries::{AsOf, Error};
 
 /// How much of the log one page with a filter by type looks at.
 const LOOKED_AT_MAX: i64 = 20_000;
-/// About how many bytes of events a page has at most.
-const BYTES_MAX: usize = 4 << 20;
 /// Events that are read before it is known how big they are.
 const FIRST_READ: usize = 32;
 
@@ -32,6 +30,22 @@ impl Filter {
     pub fn wants(&self, event: &Envelope) -> bool {
         let of_type = self.event_type.as_deref().is_none_or(|wanted| wanted == &*event.event_type);
         of_type && self.stream.as_ref().is_none_or(|wanted| *wanted == event.stream_id)
+    }
+}
+
+/// How big a page may be.
+#[derive(Debug, Clone, Copy)]
+pub struct PageSize {
+    /// Events.
+    pub events: usize,
+    /// About how many bytes of them; one event may be more.
+    pub bytes: usize,
+}
+
+impl PageSize {
+    /// So many events, of at most 4 MiB together.
+    pub fn of(events: usize) -> Self {
+        Self { events, bytes: 4 << 20 }
     }
 }
 
@@ -57,7 +71,7 @@ pub enum Fed {
     NoStream,
 }
 
-/// Up to `limit` events after a place. Without an epoch, the place is one of the history as it is now.
+/// The events after a place, as many as fit. Without an epoch, the place is one of the history as it is now.
 ///
 /// # Errors
 /// The log.
@@ -65,7 +79,7 @@ pub async fn page(
     pool: &PgPool,
     epoch: Option<Epoch>,
     after: Position,
-    limit: usize,
+    size: PageSize,
     filter: &Filter,
 ) -> Result<Fed, Error> {
     let epochs = read::epochs(pool).await?;
@@ -73,11 +87,11 @@ pub async fn page(
         return Ok(Fed::Elsewhere);
     }
     let read = match &filter.stream {
-        Some(stream) => match of_stream(pool, stream, after, limit, filter).await? {
+        Some(stream) => match of_stream(pool, stream, after, size, filter).await? {
             Some(read) => read,
             None => return Ok(Fed::NoStream),
         },
-        None => of_all(pool, after, limit, filter).await?,
+        None => of_all(pool, after, size, filter).await?,
     };
     if read.head < after {
         return Ok(Fed::Elsewhere);
@@ -108,10 +122,10 @@ struct Read {
     head: Position,
 }
 
-async fn of_all(pool: &PgPool, after: Position, limit: usize, filter: &Filter) -> Result<Read, Error> {
+async fn of_all(pool: &PgPool, after: Position, size: PageSize, filter: &Filter) -> Result<Read, Error> {
     let last_looked_at = Position(after.0.saturating_add(LOOKED_AT_MAX));
     let mut read = Read { events: Vec::new(), end: after, head: after };
-    let mut room = Room::new(limit);
+    let mut room = Room::new(size);
     while let Some(wanted) = room.next() {
         let slice = match &filter.event_type {
             None => read::after(pool, read.end, wanted).await?,
@@ -137,12 +151,12 @@ async fn of_stream(
     pool: &PgPool,
     stream: &StreamId,
     after: Position,
-    limit: usize,
+    size: PageSize,
     filter: &Filter,
 ) -> Result<Option<Read>, Error> {
     let Some(mut version) = read::version_at(pool, stream, after).await? else { return Ok(None) };
     let mut read = Read { events: Vec::new(), end: after, head: after };
-    let mut room = Room::new(limit);
+    let mut room = Room::new(size);
     while let Some(wanted) = room.next() {
         let slice = read::stream_after(pool, stream, version, wanted).await?;
         read.head = slice.head;
@@ -172,8 +186,8 @@ struct Room {
 }
 
 impl Room {
-    fn new(events: usize) -> Self {
-        Self { events, bytes: BYTES_MAX, read: 0, read_bytes: 0 }
+    fn new(size: PageSize) -> Self {
+        Self { events: size.events, bytes: size.bytes, read: 0, read_bytes: 0 }
     }
 
     /// How many events to ask for; none when the page is full.

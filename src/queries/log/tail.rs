@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use sqlx::PgPool;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::feed::{Fed, FeedPage, Filter, page};
+use super::feed::{Fed, FeedPage, Filter, PageSize, page};
 use crate::domain::ids::{Epoch, Position};
 use crate::event_store::{self, Place, PlaceCheck, check_place, read};
 use crate::events::Envelope;
@@ -34,18 +34,23 @@ const KEPT_BYTES: usize = 8 << 20;
 const HANDED_EVENTS: usize = 64;
 const HANDED_BYTES: usize = 64 << 10;
 const LOOKED_AT: usize = 4_096;
+/// What one that is further behind is handed at once, and how many of them may ask the database at the same time: others
+/// want to ask it, too.
+const CATCHING_UP: PageSize = PageSize { events: 256, bytes: 256 << 10 };
+const CATCHING_UP_MAX: usize = 2;
 
 /// The end of the log of one database. Cheap to clone; clones share the one reader.
 #[derive(Debug, Clone)]
 pub struct LogTail {
     pool: PgPool,
     reader: Arc<Mutex<Weak<Reader>>>,
+    catching_up: Arc<Semaphore>,
 }
 
 impl LogTail {
     /// Reads nothing until somebody follows.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, reader: Arc::default() }
+        Self { pool, reader: Arc::default(), catching_up: Arc::new(Semaphore::new(CATCHING_UP_MAX)) }
     }
 
     /// Follows the log after a place that is one of this history.
@@ -57,7 +62,8 @@ impl LogTail {
             reader
         });
         let state = reader.shared.state.subscribe();
-        Follower { pool: self.pool.clone(), reader, state, at: after, filter }
+        let (pool, catching_up) = (self.pool.clone(), Arc::clone(&self.catching_up));
+        Follower { pool, catching_up, reader, state, at: after, filter }
     }
 }
 
@@ -65,6 +71,7 @@ impl LogTail {
 #[derive(Debug)]
 pub struct Follower {
     pool: PgPool,
+    catching_up: Arc<Semaphore>,
     reader: Arc<Reader>,
     state: watch::Receiver<State>,
     at: Position,
@@ -96,7 +103,9 @@ impl Follower {
     }
 
     async fn catch_up(&self) -> Result<FeedPage<Arc<Envelope>>, Error> {
-        match page(&self.pool, None, self.at, HANDED_EVENTS, &self.filter).await? {
+        // It is never closed.
+        let _turn = self.catching_up.acquire().await;
+        match page(&self.pool, None, self.at, CATCHING_UP, &self.filter).await? {
             Fed::Page(FeedPage { as_of, events, next }) => {
                 Ok(FeedPage { as_of, events: events.into_iter().map(Arc::new).collect(), next })
             }

@@ -3,17 +3,18 @@
 //! Read models are asked one by one and by name, because one that is missing, or of another program's shape, is an answer
 //! here and no failure. Rates are taken between two looks, a moment apart.
 
-use std::collections::BTreeMap;
+mod look;
+
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::PgPool;
 use tokio::time::Instant;
 
+use self::look::{SetAside, look, set_aside, shape, topics, waiting_since};
 use super::Error;
-use crate::domain::ids::Position;
 use crate::event_store::read;
 use crate::postgres::{LockHolder, lock_holders};
 
@@ -21,10 +22,6 @@ use crate::postgres::{LockHolder, lock_holders};
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// An event that has waited for longer is stuck.
 const WAITS_MAX_SECONDS: f64 = 30.0;
-/// Parked streams that are told of each read model.
-const PARKED_MAX: i64 = 100;
-/// Events that are counted of each shard before it is "more".
-const COUNTED_MAX: i64 = 10_000;
 
 /// Every read model, the shards it follows, and whether it joins prices.
 const READ_MODELS: [(&str, RangeInclusive<i16>, bool); 6] = [
@@ -178,6 +175,7 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
             (Some(before), Some(now)) => (now.mean - before.mean).max((now.newest - before.newest) as f64),
             _ => 0.0,
         };
+        let shards: Vec<i16> = shards.collect();
         let owners = if bus.is_some() { Vec::new() } else { owners(&holders, &lock_of(name), &shards) };
         let set_aside = match found {
             Some(_) => set_aside(pool, name).await?,
@@ -198,7 +196,7 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
     }
     let bus = match bus {
         Some(names) => Some(Bus {
-            relay: owners(&holders, &names.relay_lock, &(1..=0)).into_iter().next(),
+            relay: owners(&holders, &names.relay_lock, &[]).into_iter().next(),
             topics: topics(pool, names).await?,
             trouble: None,
         }),
@@ -258,130 +256,14 @@ fn streams(count: i64) -> String {
     if count == 1 { "1 stream".to_owned() } else { format!("{count} streams") }
 }
 
-/// Where everything stands at one moment.
-struct Look {
-    head: Position,
-    read_models: BTreeMap<&'static str, Places>,
-}
-
-/// How far the shards of a read model are.
-struct Places {
-    least: i64,
-    newest: i64,
-    mean: f64,
-}
-
-async fn look(pool: &PgPool) -> Result<Look, Error> {
-    let mut read_models = BTreeMap::new();
-    for (name, shards, joins_prices) in READ_MODELS {
-        if !has_table(pool, &format!("{name}.checkpoints")).await? {
-            continue;
-        }
-        let reached = if joins_prices { "least(scanned_to, price_position)" } else { "scanned_to" };
-        let sql = format!("select {reached} from {name}.checkpoints where shard between $1 and $2");
-        let places: Vec<i64> = sqlx::query_scalar(AssertSqlSafe(sql))
-            .bind(*shards.start())
-            .bind(*shards.end())
-            .fetch_all(pool)
-            .await?;
-        // A shard without a checkpoint has not begun.
-        let missing = shards.count() - places.len();
-        let least = if missing > 0 { 0 } else { places.iter().copied().min().unwrap_or(0) };
-        let mean = places.iter().sum::<i64>() as f64 / (places.len() + missing) as f64;
-        let newest = places.iter().copied().max().unwrap_or(0);
-        read_models.insert(name, Places { least, newest, mean });
-    }
-    // Last, so that nobody is ahead of it.
-    Ok(Look { head: read::head(pool).await?, read_models })
-}
-
-async fn has_table(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select to_regclass($1) is not null").bind(name).fetch_one(pool).await
-}
-
-/// How long the event after this position has waited, in seconds; 0 if there is none.
-async fn waiting_since(pool: &PgPool, position: i64) -> Result<f64, sqlx::Error> {
-    const SQL: &str = "select greatest(extract(epoch from clock_timestamp() - recorded_at), 0)::float8 \
-        from events where position = $1";
-    let seconds: Option<f64> = sqlx::query_scalar(SQL).bind(position + 1).fetch_optional(pool).await?;
-    Ok(seconds.unwrap_or(0.0))
-}
-
-/// The comment of its schema, if its tables are there.
-async fn shape(pool: &PgPool, read_model: &str) -> Result<Option<String>, sqlx::Error> {
-    const SQL: &str = "select coalesce(obj_description(oid, 'pg_namespace'), 'unknown') from pg_namespace \
-        where nspname = $1 and to_regclass($1 || '.checkpoints') is not null";
-    sqlx::query_scalar(SQL).bind(read_model).fetch_optional(pool).await
-}
-
-/// What a read model has set aside.
-#[derive(Default)]
-struct SetAside {
-    parked_count: i64,
-    parked: Vec<Parked>,
-    skipped_count: i64,
-}
-
-async fn set_aside(pool: &PgPool, name: &str) -> Result<SetAside, sqlx::Error> {
-    let sql = format!(
-        "select count(*) over () as parked, stream_id, position, event_id, reason from {name}.parked_streams \
-         order by position limit {PARKED_MAX}"
-    );
-    let mut aside = SetAside::default();
-    for row in sqlx::query(AssertSqlSafe(sql)).fetch_all(pool).await? {
-        aside.parked_count = row.try_get("parked")?;
-        aside.parked.push(Parked {
-            stream_id: row.try_get("stream_id")?,
-            position: row.try_get("position")?,
-            event_id: row.try_get("event_id")?,
-            reason: row.try_get("reason")?,
-        });
-    }
-    // Tables of an older shape have none.
-    if has_table(pool, &format!("{name}.skipped_events")).await? {
-        let sql = format!("select count(*) from {name}.skipped_events");
-        aside.skipped_count = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await?;
-    }
-    Ok(aside)
-}
-
-fn owners(holders: &[(String, LockHolder)], lock: &str, shards: &RangeInclusive<i16>) -> Vec<Owner> {
+fn owners(holders: &[(String, LockHolder)], lock: &str, shards: &[i16]) -> Vec<Owner> {
     let holding = holders.iter().filter(|(name, _)| name == lock);
     let owner = |(_, holder): &(String, LockHolder)| Owner {
         who: holder.application_name.clone(),
         host: holder.address.clone(),
-        shards: shards.clone().collect(),
+        shards: shards.to_vec(),
     };
     holding.map(owner).collect()
-}
-
-async fn topics(pool: &PgPool, names: &BusNames) -> Result<Vec<Topic>, sqlx::Error> {
-    const SQL: &str = "select s.topic, coalesce(p.position, 0) as position, \
-            (select count(*) from (select from events e where e.shard = s.shard \
-                and e.position > coalesce(p.position, 0) limit $3) waiting) as waiting, \
-            coalesce((select extract(epoch from clock_timestamp() - e.recorded_at) from events e \
-                where e.shard = s.shard and e.position > coalesce(p.position, 0) \
-                order by e.position limit 1), 0)::float8 as seconds \
-        from unnest($1::smallint[], $2::text[]) as s (shard, topic) \
-        left join relay_progress p on p.shard = s.shard and p.topic = s.topic \
-        order by s.shard";
-    let shards: Vec<i16> = names.topics.iter().map(|(shard, _)| *shard).collect();
-    let topics: Vec<&str> = names.topics.iter().map(|(_, topic)| topic.as_str()).collect();
-    let rows = sqlx::query(SQL).bind(shards).bind(topics).bind(COUNTED_MAX).fetch_all(pool).await?;
-    let mut found: Vec<Topic> = Vec::new();
-    for row in rows {
-        let (name, position): (String, i64) = (row.try_get("topic")?, row.try_get("position")?);
-        let (waiting, seconds): (i64, f64) = (row.try_get("waiting")?, row.try_get("seconds")?);
-        match found.last_mut().filter(|last| last.name == name) {
-            Some(last) => {
-                last.position = last.position.max(position);
-                last.lag_events += waiting;
-                last.lag_seconds = last.lag_seconds.max(seconds);
-            }
-            None => found.push(Topic { name, position, lag_events: waiting, lag_seconds: seconds }),
-        }
-    }
-    Ok(found)
 }
 
 #[cfg(test)]
