@@ -49,6 +49,7 @@ use self::read::remembered::Remembered;
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::queries::freshness::Freshness;
+use crate::queries::pulse::Pulse;
 
 /// What the handlers stand on.
 pub struct Parts {
@@ -69,6 +70,7 @@ struct Api {
     commands: Commands,
     pool: PgPool,
     freshness: Freshness,
+    pulse: Pulse,
     holdings: Remembered,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
@@ -83,14 +85,27 @@ pub fn router(parts: Parts) -> Router {
     let document = pretty(&document).into();
     let Parts { commands, pool, clock, checks, render_metrics } = parts;
     let freshness = Freshness::new(pool.clone());
+    let pulse = Pulse::new(pool.clone());
     let actor = headers::ACTOR.into();
     let holdings = Remembered::default();
-    let api = Api { commands, pool, freshness, holdings, clock, checks, render_metrics, actor, document };
+    let api = Api {
+        commands,
+        pool,
+        freshness,
+        pulse: pulse.clone(),
+        holdings,
+        clock,
+        checks,
+        render_metrics,
+        actor,
+        document,
+    };
     router
         .merge(operations::docs())
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(pulse, read::while_postgres_answers))
         .layer(middleware::from_fn(observe::observe))
         .with_state(Arc::new(api))
 }

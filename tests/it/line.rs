@@ -27,7 +27,7 @@ pub enum Heal {
     Resume,
     /// They are closed.
     Reset,
-    /// They never carry anything again, and nobody is told.
+    /// They never carry anything again. The server has given them up; the client is never told.
     Forget,
 }
 
@@ -113,20 +113,25 @@ struct Connection {
 
 impl Connection {
     /// Carries until either side ends, or the line is reset. An error of one side is the end of the other.
-    async fn run(self, client: TcpStream) {
+    async fn run(self, mut client: TcpStream) {
         let (number, mut state) = (self.number, self.state.clone());
-        tokio::select! {
-            _ = self.carry(client) => {}
-            _ = state.wait_for(|state| number < state.reset_before) => {}
+        let over = |state: &State| number < state.reset_before.max(state.forgotten_before);
+        let is_forgotten = tokio::select! {
+            _ = self.carry(&mut client) => false,
+            over = state.wait_for(over) => over.is_ok_and(|state| number < state.forgotten_before),
+        };
+        if is_forgotten {
+            // The server's end is closed by now; the client's stays open, silent.
+            let _ = state.wait_for(|state| number < state.reset_before).await;
         }
     }
 
-    async fn carry(mut self, client: TcpStream) -> io::Result<()> {
+    async fn carry(mut self, client: &mut TcpStream) -> io::Result<()> {
         client.set_nodelay(true)?;
         self.may_pass().await;
         let end =
             self.state.wait_for(|state| state.end.is_some()).await.ok().and_then(|state| state.end.clone());
-        let (from_client, to_client) = client.into_split();
+        let (from_client, to_client) = client.split();
         match end {
             None => Ok(()),
             Some(End::Port(address)) => {
@@ -171,12 +176,9 @@ impl Connection {
         }
     }
 
-    /// Waits while the line is held; for ever, where it has forgotten this connection.
+    /// Waits while the line is held.
     async fn may_pass(&mut self) {
-        let number = self.number;
-        let passes = |state: &State| !state.held && number >= state.forgotten_before;
-        if self.state.wait_for(passes).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        // Without a line there is nothing to wait for: the task that runs this ends with it.
+        let _ = self.state.wait_for(|state| !state.held).await;
     }
 }

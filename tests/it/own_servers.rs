@@ -151,6 +151,16 @@ impl Postgres {
         format!("postgres://insight@localhost/insight?host={}", self.folder.display())
     }
 
+    /// Where it lives.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// As it was started with.
+    pub fn settings(&self) -> &[String] {
+        &self.settings
+    }
+
     /// What it said.
     pub fn log(&self) -> PathBuf {
         self.folder.join("server.log")
