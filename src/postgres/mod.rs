@@ -4,6 +4,7 @@
 //! [`EmbeddedPostgres`] is a server that belongs to a data folder; what it gives is connected to in the same way.
 
 mod binaries;
+mod doubt;
 mod embedded;
 mod folder;
 mod listener;
@@ -11,10 +12,11 @@ mod session_lock;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection, Executor};
 
 pub use self::binaries::Error as BinariesError;
+pub use self::doubt::{doubt_connections, pool_options};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
@@ -124,7 +126,7 @@ pub fn options(url: &str) -> Result<PgConnectOptions, Error> {
 pub async fn connect(options: PgConnectOptions, session: &Session) -> Result<PgPool, Error> {
     let options = options.application_name(&session.application_name).options(session.settings());
     check(&options).await?;
-    Ok(PgPoolOptions::new()
+    Ok(pool_options()
         .max_connections(session.connections_max)
         .acquire_timeout(session.acquire_timeout)
         .connect_lazy_with(options))

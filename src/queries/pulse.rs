@@ -13,6 +13,8 @@ use sqlx::{ConnectOptions, Connection, PgPool};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::postgres::doubt_connections;
+
 /// A request that takes no longer than this is not looked after.
 const USUAL: Duration = Duration::from_millis(200);
 /// How long the server may take for its answer, a new connection included. With the above, less than a second.
@@ -92,6 +94,9 @@ impl Pulse {
                     Beat::Silent
                 }
             };
+            if beat == Beat::Silent {
+                doubt_connections();
+            }
             if sender.send_replace(beat) != beat {
                 tracing::debug!(?beat, "PostgreSQL");
             }

@@ -62,7 +62,7 @@ pub struct Role {
 impl Role {
     /// Whether it is past what may fail at a start: then nothing that happens around it may end it.
     pub fn came_up(&self) -> bool {
-        let said = self.process.said();
+        let said = self.process.said_lately();
         ["listening", "projecting", "relay copies", "shards assigned"].iter().any(|sign| said.contains(sign))
     }
 }

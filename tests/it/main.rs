@@ -7,6 +7,7 @@ mod api;
 mod api_queries;
 mod appending;
 mod bad_input;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod caller;
 mod command_line;
 mod commands;
@@ -17,10 +18,14 @@ mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
 mod ledger;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod line;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod load;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod pressure;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod processes;
 mod projectors;
 mod projectors_history;

@@ -95,7 +95,7 @@ impl Process {
     }
 
     /// What it has said since it was started last.
-    pub fn said(&self) -> String {
+    pub fn said_lately(&self) -> String {
         let said = fs::read(&self.log).unwrap_or_default();
         let before = usize::try_from(self.said_before).unwrap().min(said.len());
         String::from_utf8_lossy(&said[before..]).into_owned()

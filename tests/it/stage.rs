@@ -26,7 +26,7 @@ pub struct Stage {
     /// What a client may act upon: paths of a portfolio, and an asset.
     pub portfolio: String,
     pub asset: String,
-    pub ground: Ground,
+    _ground: Ground,
 }
 
 /// One answer, without any patience.
@@ -61,8 +61,15 @@ impl Stage {
         let environment = [&always[..], environment].concat();
         let process = Process::start(&ground.folder("roles"), "all", &["all"], &environment);
         answers(address).await;
-        let mut stage =
-            Self { process, line, postgres, address, portfolio: String::new(), asset: String::new(), ground };
+        let mut stage = Self {
+            process,
+            line,
+            postgres,
+            address,
+            portfolio: String::new(),
+            asset: String::new(),
+            _ground: ground,
+        };
         let mut caller = stage.caller();
         let investor = json!({"name": "Stage", "email": format!("{}@example.invalid", Uuid::now_v7())});
         let investor = caller.create("/v1/investors", investor).await;
@@ -122,6 +129,15 @@ impl Stage {
         ] {
             assert_told(&format!("{why}: {what}"), &told);
         }
+    }
+
+    /// Commands and reads are answered again.
+    pub async fn assert_serves(&self, within: Duration) {
+        let (mut caller, began) = (self.caller(), Instant::now());
+        let answer = caller.command(format!("{}/deposit", self.portfolio), deposit()).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert_eq!(caller.read(&format!("{}/holdings", self.portfolio)).await.status, 200);
+        assert!(began.elapsed() < within, "it serves again within {within:?}: {:?}", began.elapsed());
     }
 
     /// Without a hand everything works again.
