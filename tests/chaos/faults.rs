@@ -233,11 +233,7 @@ impl<'a> Hand<'a> {
         for at in 0..self.moods.len() {
             let role = &mut self.system.roles[at];
             match &self.moods[at] {
-                Mood::Runs => {
-                    if role.process.ended().is_some() {
-                        self.ended_by_itself(at);
-                    }
-                }
+                Mood::Runs if role.process.ended().is_some() => self.ended_by_itself(at),
                 Mood::Down { until } if over(until) => self.start(at),
                 Mood::Frozen { until } if over(until) => {
                     role.process.thaw();

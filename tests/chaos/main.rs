@@ -77,9 +77,12 @@ struct Arguments {
     keep_logs: bool,
     /// Only runs of the test suite whose name contains one of these
     names: Vec<String>,
-    /// Taken for the sake of `cargo test`; nothing is ever captured here
+    /// Taken for the sake of `cargo test`, which gives its flags to every target; nothing is ever captured here
     #[arg(long, hide = true)]
     nocapture: bool,
+    /// The same: runs come one after the other
+    #[arg(long, hide = true)]
+    test_threads: Option<usize>,
 }
 
 /// The first statement that did not hold.
@@ -115,7 +118,7 @@ fn main() -> ExitCode {
 
 /// One run, as the flags say; or those of the test suite.
 fn runs(arguments: &Arguments) -> Vec<Run> {
-    let Arguments { minutes, seed, embedded, clients, keep_logs, ref names, nocapture: _ } = *arguments;
+    let Arguments { minutes, seed, embedded, clients, keep_logs, ref names, .. } = *arguments;
     let form = if embedded { Form::Embedded } else { Form::Distributed };
     let drawn = seed.unwrap_or_else(rand::random);
     if minutes.is_some() || seed.is_some() || embedded {

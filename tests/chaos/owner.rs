@@ -46,6 +46,7 @@ pub async fn run(
     stop: Arc<AtomicBool>,
 ) {
     let mut caller = Caller::new(&addresses, seed, seen);
+    caller.read_within = Duration::from_secs(5);
     let investor = json!({"name": "Owner", "email": format!("{}@example.invalid", Uuid::now_v7())});
     let investor = caller.create("/v1/investors", investor).await;
     let symbol = format!("OWN{}", Uuid::from_bytes(rand::RngExt::random(&mut caller.random)).simple());
@@ -121,7 +122,7 @@ impl Ledger {
     async fn look(&mut self, caller: &mut Caller, path: &str, compared: &Compared) {
         let must_see = caller.below(3) > 0;
         let wanted =
-            if must_see { format!("?min_position={}&max_wait_ms=8000", self.place) } else { String::new() };
+            if must_see { format!("?min_position={}&max_wait_ms=3000", self.place) } else { String::new() };
         let answer = caller.read(&format!("{path}/holdings{wanted}")).await;
         if answer.status != 200 {
             assert!(

@@ -101,6 +101,8 @@ pub struct Caller {
     http: reqwest::Client,
     bases: Vec<String>,
     turn: usize,
+    /// How long one attempt to read may take: longer than the read is told to wait.
+    pub read_within: Duration,
     pub random: StdRng,
     pub seen: Arc<Seen>,
 }
@@ -111,7 +113,7 @@ impl Caller {
         let bases: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
         let mut random = StdRng::seed_from_u64(seed);
         let turn = random.random_range(0..bases.len());
-        Self { http, bases, turn, random, seen }
+        Self { http, bases, turn, read_within: ATTEMPT * 4, random, seen }
     }
 
     pub fn below(&mut self, n: usize) -> usize {
@@ -171,7 +173,7 @@ impl Caller {
     pub async fn read(&mut self, path: &str) -> Answer {
         let began = Instant::now();
         loop {
-            let asking = self.http.get(format!("{}{path}", self.base())).timeout(ATTEMPT * 4);
+            let asking = self.http.get(format!("{}{path}", self.base())).timeout(self.read_within);
             if let Some(answer) = self.outcome(asking, true).await {
                 assert!(
                     [200, 404, 504].contains(&answer.status),
