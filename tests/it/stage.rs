@@ -100,6 +100,20 @@ impl Stage {
         told(reqwest::Client::new().get(format!("http://{}{path}", self.address))).await
     }
 
+    /// Reads over and over until it is told to come back; how it was.
+    pub fn read_until_told(&self) -> impl Future<Output = Told> + use<> {
+        let address = format!("http://{}{}/events?limit=500", self.address, self.portfolio);
+        let http = reqwest::Client::new();
+        async move {
+            loop {
+                let told = told(http.get(&address)).await;
+                if told.status != 200 {
+                    return told;
+                }
+            }
+        }
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Told {
         told(reqwest::Client::new().post(format!("http://{}{path}", self.address)).json(body)).await
     }
