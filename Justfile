@@ -12,6 +12,10 @@ demo *flags:
 test *name:
     scripts/test {{name}}
 
+# Kill everything at random under load, and judge what is left (flags: --minutes N, --seed S, --embedded; see scripts/chaos).
+chaos *flags:
+    scripts/chaos {{flags}}
+
 # Figures, on a quiet machine.
 bench *arguments:
     scripts/bench {{arguments}}

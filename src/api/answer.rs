@@ -121,7 +121,10 @@ impl Api {
             occurred_at: wish.occurred_at,
             deadline: Instant::now() + DEADLINE,
         };
-        self.commands.execute(request).await.map_err(|refusal| refused(refusal, command_id))
+        let executed = self.pulse.while_alive(self.commands.execute(request)).await;
+        executed
+            .unwrap_or_else(|_| Err(Refusal::unreachable()))
+            .map_err(|refusal| refused(refusal, command_id))
     }
 }
 

@@ -53,6 +53,7 @@ use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::queries::freshness::Freshness;
 use crate::queries::log::tail::LogTail;
+use crate::queries::pulse::Pulse;
 
 /// What the handlers stand on.
 pub struct Parts {
@@ -79,6 +80,7 @@ struct Api {
     commands: Commands,
     pool: PgPool,
     freshness: Freshness,
+    pulse: Pulse,
     holdings: Remembered,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
@@ -96,9 +98,11 @@ pub fn router(parts: Parts) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = pretty(&document).into();
     let Parts { commands, pool, clock, checks, render_metrics, status, event_streams_max, stop } = parts;
+    let pulse = Pulse::new(pool.clone());
     let api = Api {
         commands,
         freshness: Freshness::new(pool.clone()),
+        pulse: pulse.clone(),
         holdings: Remembered::default(),
         clock,
         checks,
@@ -116,6 +120,7 @@ pub fn router(parts: Parts) -> Router {
         .fallback(unknown_route)
         .method_not_allowed_fallback(unknown_method)
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn_with_state(pulse, read::while_postgres_answers))
         .layer(middleware::from_fn(observe::observe))
         .with_state(Arc::new(api))
 }

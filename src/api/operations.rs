@@ -18,7 +18,7 @@ use super::Api;
 pub type Check = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// A check that takes longer says enough.
-const CHECK_MAX: Duration = Duration::from_secs(2);
+const CHECK_MAX: Duration = Duration::from_millis(900);
 
 /// Whether this process can do its work.
 #[derive(Serialize, ToSchema)]

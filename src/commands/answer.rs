@@ -56,6 +56,14 @@ pub enum Refusal {
     Internal(String),
 }
 
+impl Refusal {
+    /// Nobody gets an answer from the log, so nobody knows what became of the command.
+    pub fn unreachable() -> Self {
+        let reason = "the event store cannot be reached; the command may or may not have been stored";
+        Self::Busy { retry_after_seconds: 1, reason }
+    }
+}
+
 impl Answer {
     /// The answer of a command that is in the log; `None` when `events` is empty.
     pub(crate) fn from_log(events: &[Envelope]) -> Option<Self> {

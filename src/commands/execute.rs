@@ -38,7 +38,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { queue_max: 4_096, aggregates_max: 50_000, unavailable_after: Duration::from_millis(700) }
+        Self { queue_max: 4_096, aggregates_max: 50_000, unavailable_after: Duration::from_millis(600) }
     }
 }
 
@@ -61,7 +61,6 @@ struct Inner {
 }
 
 const QUEUE_FULL: &str = "too many commands are waiting";
-const UNAVAILABLE: &str = "the event store cannot be reached; the command may or may not have been stored";
 const DEADLINE: &str = "the command was not decided in time";
 const STOPPING: &str = "the server is stopping";
 
@@ -217,7 +216,7 @@ impl Commands {
         };
         tokio::select! {
             verdict = verdict => verdict.map_err(|_| busy(STOPPING)),
-            () = unreachable => Err(busy(UNAVAILABLE)),
+            () = unreachable => Err(Refusal::unreachable()),
         }
     }
 
@@ -336,7 +335,7 @@ fn unreadable(error: DecodeError) -> Refusal {
 fn refuse(error: Error) -> Refusal {
     if error.is_transient() {
         tracing::warn!(%error, "the log could not be read for a command");
-        return busy(UNAVAILABLE);
+        return Refusal::unreachable();
     }
     Refusal::Internal(error.to_string())
 }

@@ -55,7 +55,7 @@ pub struct Appender {
 /// Longest time that a call may take before the connection is given up: above the statement's own limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
 /// A call that takes longer counts as the log being out of reach, while it goes on being waited for.
-const SLOW: Duration = Duration::from_secs(1);
+const SLOW: Duration = Duration::from_millis(300);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 

@@ -5,6 +5,7 @@
 
 mod binaries;
 mod deadline;
+mod doubt;
 mod embedded;
 mod folder;
 mod listener;
@@ -12,11 +13,12 @@ mod session_lock;
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection, Executor};
 
 pub use self::binaries::Error as BinariesError;
 pub use self::deadline::{answered, answered_within};
+pub use self::doubt::{doubt_connections, pool_options};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
@@ -126,7 +128,7 @@ pub fn options(url: &str) -> Result<PgConnectOptions, Error> {
 pub async fn connect(options: PgConnectOptions, session: &Session) -> Result<PgPool, Error> {
     let options = options.application_name(&session.application_name).options(session.settings());
     check(&options).await?;
-    Ok(PgPoolOptions::new()
+    Ok(pool_options()
         .max_connections(session.connections_max)
         .acquire_timeout(session.acquire_timeout)
         .connect_lazy_with(options))

@@ -24,12 +24,15 @@ use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::read;
 use crate::feed::{Batch, Feed, FeedItem, Mode, Source, Subscription};
+use crate::postgres::doubt_connections;
 use crate::retry::Backoff;
 
 /// How often idle shards are written and lag is measured.
 const EVERY: Duration = Duration::from_secs(1);
 /// How long a batch that waits for another read model leaves the floor to other changes.
 const BATCH_WAITS: Duration = Duration::from_millis(20);
+/// How long a flush may take: longer than its slowest statement. A server that vanished without a word answers never.
+const FLUSHED_WITHIN: Duration = Duration::from_secs(120);
 /// Connections of one projector's rows: its flushes, and one in reserve while a broken one is replaced.
 const CONNECTIONS_MAX: u32 = 2;
 
@@ -149,7 +152,7 @@ impl<M: ReadModel> Runner<M> {
         let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
         loop {
             self.let_go();
-            match self.projection.project(&batch).instrument(span.clone()).await {
+            match in_time(self.projection.project(&batch)).instrument(span.clone()).await {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
                 Ok(Flushed::NotYet) if self.cancel.is_cancelled() => return Ok(Next::End),
@@ -195,7 +198,7 @@ impl<M: ReadModel> Runner<M> {
 
     async fn flush(&mut self, idle: Idle) -> Result<Next, Error> {
         self.let_go();
-        match self.projection.flush(idle).await {
+        match in_time(self.projection.flush(idle)).await {
             Ok(Flushed::Lost) => self.recover(None).await,
             Ok(_) => Ok(Next::GoOn),
             Err(Error::Database(error)) => self.recover(Some(error)).await,
@@ -270,6 +273,14 @@ impl<M: ReadModel> Runner<M> {
         ::metrics::gauge!("insight_projector_parked_streams", "read_model" => M::NAME)
             .set(self.projection.parked() as f64);
     }
+}
+
+/// What a flush came to, or the error of a lost connection.
+async fn in_time(flush: impl Future<Output = Result<Flushed, Error>>) -> Result<Flushed, Error> {
+    tokio::time::timeout(FLUSHED_WITHIN, flush).await.unwrap_or_else(|_| {
+        doubt_connections();
+        Err(Error::Database(sqlx::Error::PoolTimedOut))
+    })
 }
 
 fn feed_error<M: ReadModel>(source: crate::feed::Error) -> Error {

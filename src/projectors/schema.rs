@@ -7,14 +7,19 @@
 //!
 //! Beside a schema stand, for a while, `…_next`, which a rebuild fills, and `…_old`, which it has replaced.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgPool};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::Error;
+use crate::postgres::pool_options;
 
 /// One process at a time makes schemas.
 const SCHEMAS_LOCK: i64 = 0x696e_7369_6768_7401;
+/// How long a connection may take to be had before it counts as dead: an idle one is tried first.
+const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
 /// What every schema begins with.
 const COMMON: &str = include_str!("../../projections/checkpoints.sql");
 
@@ -144,7 +149,7 @@ pub fn pool_in(pool: &PgPool, schema: &str, connections_max: u32) -> PgPool {
         .application_name(&format!("insight project {schema}"))
         // A frozen process must not keep its successor waiting for the checkpoint's rows.
         .options([("search_path", schema), ("idle_in_transaction_session_timeout", "5000")]);
-    PgPoolOptions::new().max_connections(connections_max).connect_lazy_with(options)
+    pool_options().max_connections(connections_max).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
 }
 
 /// A pool on the live schema of a read model.

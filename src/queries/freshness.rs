@@ -21,6 +21,8 @@ use crate::event_store::read;
 
 /// How often checkpoints are asked for while somebody waits.
 const ASK_EVERY: Duration = Duration::from_millis(5);
+/// How long the log and the checkpoints may take for what they are asked, even by somebody who would not wait.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 /// Read models that join prices: their own feed is of portfolios.
 const JOINED: [&str; 2] = ["valuations", "risk"];
 
@@ -68,8 +70,23 @@ impl Freshness {
     /// until the deadline. A read of one portfolio names it, so that a price is waited for in its shard alone.
     ///
     /// # Errors
-    /// The log. A read model that cannot be asked is one that has not come far enough.
+    /// The log, also where it did not answer in time. A read model that cannot be asked is one that has not come far enough.
     pub async fn wait_for(
+        &self,
+        epoch: Epoch,
+        position: Position,
+        read_models: &[&'static str],
+        portfolio: Option<PortfolioId>,
+        deadline: Instant,
+    ) -> Result<Visibility, Error> {
+        let at_last = deadline.max(Instant::now()) + ANSWERED_WITHIN;
+        let seen = self.see(epoch, position, read_models, portfolio, deadline);
+        tokio::time::timeout_at(at_last, seen)
+            .await
+            .unwrap_or(Err(Error::Database(sqlx::Error::PoolTimedOut)))
+    }
+
+    async fn see(
         &self,
         epoch: Epoch,
         position: Position,

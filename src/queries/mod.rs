@@ -13,6 +13,7 @@ pub mod holdings;
 pub mod lag;
 pub mod log;
 pub mod prices;
+pub mod pulse;
 pub mod risk;
 mod snapshot;
 pub mod status;

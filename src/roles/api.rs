@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context;
 use futures::FutureExt;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::process::{self, Process};
@@ -30,13 +31,14 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         aggregates_max: process.settings.writing.streams_remembered,
         ..commands::Settings::default()
     };
-    let token = process.shutdown.token();
+    // The write side ends after the last answer: a request that was begun before the end may still bring a command.
+    let answered = CancellationToken::new();
     let (commands, appending) = Commands::start(
         process.options.clone(),
         process.pool.clone(),
         process.clock.clone(),
         bounds,
-        token.clone(),
+        answered.clone(),
     );
     process.shutdown.spawn("append", appending);
     // Here because every installation has this role; of several processes one seals.
@@ -55,7 +57,11 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         stop: token.clone(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
-    process.shutdown.spawn("api", api::server::serve(listener, api::router(parts), token));
+    let serving = api::server::serve(listener, api::router(parts), process.shutdown.token());
+    process.shutdown.spawn("api", async move {
+        let _answered = answered.drop_guard();
+        serving.await
+    });
     Ok(())
 }
 

@@ -18,8 +18,8 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::{self, MetricsHandle};
 use crate::{event_store, metrics, projectors};
 
-/// How long a request waits for a connection before it is told to come back.
-pub(super) const ACQUIRE_WITHIN: Duration = Duration::from_secs(2);
+/// How long a request waits for a connection before it is told to come back: less than a second.
+pub(super) const ACQUIRE_WITHIN: Duration = Duration::from_millis(800);
 /// How long connections may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 

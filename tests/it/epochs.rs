@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::environment;
 use crate::kafka_log::{append, forget_from};
-use crate::own_servers::OwnPostgres;
 use crate::processes::{Place, Process, answers, free_address};
 use crate::read_models::reached;
+use crate::restored_servers::OwnPostgres;
 use crate::trader::Trader;
 
 /// How long a role may take to notice.

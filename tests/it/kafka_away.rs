@@ -11,9 +11,9 @@ use sqlx::PgPool;
 
 use crate::environment;
 use crate::kafka_log::{of_shard, until};
-use crate::own_servers::OwnKafka;
 use crate::processes::{Place, Process, answers, free_address};
 use crate::read_models::reached;
+use crate::restored_servers::OwnKafka;
 use crate::trader::Trader;
 
 /// How long the broker is away. Set for the long run by hand.

@@ -1,13 +1,13 @@
 //! Clients that load the API while it is being killed, and remember every answer.
 //!
-//! A client sends a command with its key until it is answered, however often the connection breaks; a few commands it
-//! gives up, as a client does that is killed itself. So what it remembers is all that anybody was ever promised.
+//! A few commands they give up, as a client does that is killed itself. So what they remember is all that anybody was ever
+//! promised. They remember little of each command, so that an hour of them fits into memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chrono::Days;
 use insight::clock::Clock;
@@ -15,136 +15,177 @@ use insight::domain::ids::Position;
 use insight::domain::price::PriceEvent;
 use insight::event_store::read;
 use insight::events::Event;
-use rand::rngs::StdRng;
-use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-/// How long a command is sent again before the test has failed.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(90);
-/// How long one attempt may take.
-const ATTEMPT: Duration = Duration::from_secs(8);
+use crate::caller::{Answer, Caller, Request, Seen};
 
-/// What was sent, and what came of it.
-#[derive(Debug, Clone)]
-pub struct Sent {
-    path: String,
-    key: String,
-    body: Value,
-    /// None: it was given up.
-    answer: Option<Answer>,
+/// Commands of a client that may be sent again.
+const RECENT: usize = 200;
+/// One in so many commands opens a portfolio, and one that is old is left alone: no history grows for ever.
+const OPENS_ONE_IN: usize = 500;
+
+/// What was promised of one accepted command: where its events stand.
+#[derive(Debug, PartialEq, Eq)]
+struct Promise {
+    command_id: Uuid,
+    positions: Vec<i64>,
 }
 
-/// A final answer.
-#[derive(Debug, Clone, PartialEq)]
-struct Answer {
-    status: u16,
-    body: Value,
+/// All that clients were told.
+#[derive(Debug, Default)]
+pub struct Memory {
+    accepted: Vec<Promise>,
+    /// Accepted, and changed nothing.
+    idle: usize,
+    refused: Vec<Uuid>,
+    /// Sent, and their answer not waited for.
+    pub given_up: Vec<Request>,
+    /// Ticks that were accepted, by who sent them.
+    ticks: BTreeMap<String, usize>,
 }
 
 /// Clients at work.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    clients: JoinSet<Vec<Sent>>,
-    setup: Vec<Sent>,
+    clients: JoinSet<Memory>,
+    setup: Memory,
 }
 
 impl Load {
-    /// Registers an investor, lists assets, opens portfolios, and lets so many clients loose on them.
+    /// Registers an investor, lists assets, opens portfolios, and lets so many clients loose on them, as fast as they can.
     pub async fn start(address: SocketAddr, seed: u64, clients: u64) -> Self {
-        let mut first = Client::new(address, seed);
-        let world = Arc::new(first.make_world().await);
+        Self::start_at(&[address], seed, clients, Duration::ZERO, Arc::default()).await
+    }
+
+    /// The same at several addresses, each client with a pause after each command.
+    pub async fn start_at(
+        addresses: &[SocketAddr],
+        seed: u64,
+        clients: u64,
+        pause: Duration,
+        seen: Arc<Seen>,
+    ) -> Self {
+        let new = |n: u64, world: World| Client {
+            caller: Caller::new(addresses, seed.wrapping_add(n), Arc::clone(&seen)),
+            source: format!("client-{n}"),
+            world,
+            memory: Memory::default(),
+            recent: VecDeque::new(),
+        };
+        let mut first = new(0, World::default());
+        first.make_world().await;
         let stop = Arc::new(AtomicBool::new(false));
-        let mut load = Self { stop: Arc::clone(&stop), clients: JoinSet::new(), setup: first.sent };
+        let mut load = Self { stop: Arc::clone(&stop), clients: JoinSet::new(), setup: Memory::default() };
         for n in 1..=clients {
-            let (world, stop) = (Arc::clone(&world), Arc::clone(&stop));
-            let mut client = Client::new(address, seed.wrapping_add(n));
-            client.source = format!("client-{n}");
+            let stop = Arc::clone(&stop);
+            let mut client = new(n, first.world.clone());
             load.clients.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
-                    client.one(&world).await;
+                    client.one().await;
+                    tokio::time::sleep(pause).await;
                 }
-                client.sent
+                client.memory
             });
         }
+        load.setup = first.memory;
         load
     }
 
     /// Lets every client finish what it has begun, and hands over what they remember.
-    pub async fn finish(self) -> Vec<Sent> {
+    pub async fn finish(self) -> Memory {
         self.stop.store(true, Ordering::Relaxed);
         let mut all = self.setup;
-        all.extend(self.clients.join_all().await.into_iter().flatten());
+        for memory in self.clients.join_all().await {
+            all.accepted.extend(memory.accepted);
+            all.idle += memory.idle;
+            all.refused.extend(memory.refused);
+            all.given_up.extend(memory.given_up);
+            for (source, ticks) in memory.ticks {
+                *all.ticks.entry(source).or_default() += ticks;
+            }
+        }
         all
     }
 }
 
 /// What clients act upon.
+#[derive(Debug, Default, Clone)]
 struct World {
+    investor: String,
     assets: Vec<String>,
     portfolios: Vec<String>,
 }
 
 struct Client {
-    http: reqwest::Client,
-    base: String,
-    random: StdRng,
+    caller: Caller,
     source: String,
-    sent: Vec<Sent>,
+    world: World,
+    memory: Memory,
+    recent: VecDeque<(Request, Answer)>,
 }
 
 impl Client {
-    fn new(address: SocketAddr, seed: u64) -> Self {
-        let http = reqwest::Client::builder().timeout(ATTEMPT).build().unwrap();
-        let (random, source) = (StdRng::seed_from_u64(seed), String::new());
-        Self { http, base: format!("http://{address}"), random, source, sent: Vec::new() }
-    }
-
-    async fn make_world(&mut self) -> World {
+    async fn make_world(&mut self) {
         let investor = json!({"name": "Load", "email": format!("{}@example.invalid", Uuid::now_v7())});
-        let investor = self.create("/v1/investors", investor).await;
-        let mut assets = Vec::new();
+        self.world.investor = self.create("/v1/investors", investor).await;
+        let mark = self.below(1_000_000);
         for (symbol, class, currency) in [
             ("AAA", "equity", "USD"),
             ("BBB", "etf", "EUR"),
             ("CCC", "crypto", "USD"),
             ("EURUSD", "fx", "USD"),
         ] {
+            let symbol = if class == "fx" { symbol.to_owned() } else { format!("{symbol}{mark}") };
             let listing = json!({"symbol": symbol, "name": symbol, "class": class, "currency": currency});
-            assets.push(self.create("/v1/assets", listing).await);
+            let asset = self.create("/v1/assets", listing).await;
+            self.world.assets.push(asset);
         }
         let mut lines = Vec::new();
-        for (asset, back) in assets.iter().flat_map(|asset| (1..120).map(move |back| (asset, back))) {
-            let price = format!("{}.{:03}", 3 + self.below(2), self.below(1_000));
-            lines.push(json!({"asset": asset, "price": price, "day": day(back), "source": "exchange"}));
+        for asset in self.world.assets.clone() {
+            for back in 1..120 {
+                let price = format!("{}.{:03}", 3 + self.below(2), self.below(1_000));
+                lines.push(json!({"asset": asset, "price": price, "day": day(back), "source": "exchange"}));
+            }
         }
-        self.command("/v1/prices".to_owned(), json!({"prices": lines})).await;
-        let mut portfolios = Vec::new();
-        for (n, basis) in ["fifo", "lifo", "hifo", "average", "fifo", "average"].into_iter().enumerate() {
-            let opening = json!({"investor_id": investor, "name": format!("P{n}"), "cost_basis": basis,
-                "base_currency": if n % 2 == 0 { "USD" } else { "EUR" }, "fees_in_cost": n % 3 == 0,
-                "cash": if n < 2 { "tracked" } else { "untracked" }, "allow_short": n == 5});
-            portfolios.push(self.create("/v1/portfolios", opening).await);
+        self.command("/v1/prices", json!({"prices": lines})).await;
+        for n in 0..6 {
+            self.open(n).await;
         }
-        World { assets, portfolios }
+    }
+
+    async fn open(&mut self, n: usize) {
+        let basis = ["fifo", "lifo", "hifo", "average", "fifo", "average"][n % 6];
+        let opening = json!({"investor_id": self.world.investor, "name": format!("P{n}"), "cost_basis": basis,
+            "base_currency": if n.is_multiple_of(2) { "USD" } else { "EUR" }, "fees_in_cost": n.is_multiple_of(3),
+            "cash": if n < 2 { "tracked" } else { "untracked" }, "allow_short": n == 5});
+        let portfolio = self.create("/v1/portfolios", opening).await;
+        self.world.portfolios.push(portfolio);
     }
 
     async fn create(&mut self, path: &str, body: Value) -> String {
-        let answer = self.command(path.to_owned(), body).await;
-        assert_eq!(answer.status, 201, "{}", answer.body);
-        answer.body["id"].as_str().unwrap().to_owned()
+        let answer = self.command(path, body).await;
+        assert_eq!(answer.status, 201, "{path} is not refused: {}", answer.body);
+        answer.id()
     }
 
     fn below(&mut self, n: usize) -> usize {
-        self.random.random_range(0..n)
+        self.caller.below(n)
     }
 
     /// Sends something, whatever comes to mind.
-    async fn one(&mut self, world: &World) {
-        let portfolio = &world.portfolios[self.below(world.portfolios.len())];
-        let asset = &world.assets[self.below(world.assets.len() - 1)];
+    async fn one(&mut self) {
+        if self.below(OPENS_ONE_IN) == 0 {
+            let (n, old) = (self.below(6), self.below(self.world.portfolios.len()));
+            self.world.portfolios.swap_remove(old);
+            self.open(n).await;
+            return;
+        }
+        let portfolio = self.below(self.world.portfolios.len());
+        let asset = self.below(self.world.assets.len() - 1);
+        let asset = self.world.assets[asset].clone();
         let back = if self.below(5) == 0 { self.below(200) } else { 0 };
         let day = day(back);
         let amount = format!("{}.{:02}", 1 + self.below(90), self.below(100));
@@ -161,12 +202,9 @@ impl Client {
                 let basis = ["fifo", "lifo", "hifo", "average"][self.below(4)];
                 ("settings", json!({"cost_basis": basis}))
             }
-            _ => {
-                self.prices(world).await;
-                return;
-            }
+            _ => return self.prices().await,
         };
-        let path = format!("/v1/portfolios/{portfolio}/{action}");
+        let path = format!("/v1/portfolios/{}/{action}", self.world.portfolios[portfolio]);
         if self.below(30) == 0 {
             self.give_up(path, body).await;
         } else {
@@ -178,81 +216,55 @@ impl Client {
     }
 
     /// Ticks that only this client sends, so that they can be counted; sometimes a close.
-    async fn prices(&mut self, world: &World) {
+    async fn prices(&mut self) {
         let mut lines = Vec::new();
         for _ in 0..=self.below(20) {
-            let asset = &world.assets[self.below(world.assets.len())];
+            let asset = self.below(self.world.assets.len());
             let price = format!("{}.{:03}", 1 + self.below(9), self.below(1_000));
-            lines.push(
-                json!({"asset": asset, "price": price, "at": Clock::System.now(), "source": self.source}),
-            );
+            lines.push(json!({"asset": self.world.assets[asset], "price": price, "at": Clock::System.now(),
+                "source": self.source}));
         }
         if self.below(8) == 0 {
-            let asset = &world.assets[self.below(world.assets.len())];
-            let closes =
-                json!([{"asset": asset, "price": "3.5", "day": day(self.below(3)), "source": "exchange"}]);
-            self.command("/v1/prices".to_owned(), json!({"prices": closes})).await;
+            let asset = self.below(self.world.assets.len());
+            let closes = json!([{"asset": self.world.assets[asset], "price": "3.5", "day": day(self.below(3)),
+                "source": "exchange"}]);
+            self.command("/v1/prices", json!({"prices": closes})).await;
         }
-        self.command("/v1/prices".to_owned(), json!({"prices": lines})).await;
+        self.command("/v1/prices", json!({"prices": lines})).await;
     }
 
-    /// Sends until there is an answer that stands.
-    async fn command(&mut self, path: String, body: Value) -> Answer {
-        let key = Uuid::from_bytes(self.random.random()).to_string();
-        let began = Instant::now();
-        let answer = loop {
-            if let Some(answer) = self.attempt(&path, &key, &body).await {
-                break answer;
-            }
-            assert!(began.elapsed() < ANSWERED_WITHIN, "no answer to {path} {body}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        };
-        let sent = Sent { path, key, body, answer: Some(answer.clone()) };
-        self.sent.push(sent);
+    /// Sends until there is an answer that stands, and remembers it.
+    async fn command(&mut self, path: impl Into<String>, body: Value) -> Answer {
+        let request = self.caller.request(path, body);
+        let answer = self.caller.send(&request).await;
+        self.memory.take(&request, &answer);
+        if self.recent.len() >= RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((request, answer.clone()));
         answer
     }
 
     /// Sends once and does not wait.
     async fn give_up(&mut self, path: String, body: Value) {
-        let key = Uuid::from_bytes(self.random.random()).to_string();
+        let request = self.caller.request(path, body);
         let patience = Duration::from_micros(u64::try_from(self.below(3_000)).unwrap());
-        let answer = tokio::time::timeout(patience, self.attempt(&path, &key, &body)).await.ok().flatten();
-        self.sent.push(Sent { path, key, body, answer });
+        match tokio::time::timeout(patience, self.caller.attempt(&request)).await.ok().flatten() {
+            Some(answer) => self.memory.take(&request, &answer),
+            None => self.memory.given_up.push(request),
+        }
     }
 
     /// An accepted command has the same answer for ever, whatever was killed in between. One that changed nothing left
     /// nothing in the log to remember it by: it is judged anew.
     async fn resend(&mut self) {
-        let drawn = self.below(self.sent.len().max(1));
-        let Some(Sent { path, key, body, answer: Some(answer) }) = self.sent.get(drawn).cloned() else {
-            return;
-        };
-        if answer.status >= 400 || answer.body["events"] == json!([]) {
+        let drawn = self.below(self.recent.len().max(1));
+        let Some((request, answer)) = self.recent.get(drawn).cloned() else { return };
+        if !answer.is_accepted() || answer.body["events"] == json!([]) {
             return;
         }
-        let began = Instant::now();
-        while began.elapsed() < ANSWERED_WITHIN {
-            if let Some(again) = self.attempt(&path, &key, &body).await {
-                assert_eq!(again, answer, "{path} {body}");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        panic!("no answer to {path} {body} sent again");
-    }
-
-    /// One attempt; `None` where the outcome is unknown or the server is busy.
-    async fn attempt(&self, path: &str, key: &str, body: &Value) -> Option<Answer> {
-        let request =
-            self.http.post(format!("{}{path}", self.base)).header("Idempotency-Key", key).json(body);
-        let answer = request.send().await.ok()?;
-        let status = answer.status().as_u16();
-        let answer = Answer { status, body: answer.json().await.ok()? };
-        match status {
-            200 | 201 | 409 | 422 => Some(answer),
-            503 => None,
-            _ => panic!("{status} to {path} {body}: {}", answer.body),
-        }
+        let again = self.caller.send(&request).await;
+        assert_eq!(again, answer, "a retry gets the same answer: {request:?}");
     }
 }
 
@@ -261,48 +273,78 @@ fn day(back: usize) -> String {
     (Clock::System.now().date_naive() - Days::new(u64::try_from(back).unwrap())).to_string()
 }
 
-/// How many commands were accepted, refused and given up.
-pub fn tally(sent: &[Sent]) -> (usize, usize, usize) {
-    let accepted = |sent: &&Sent| sent.answer.as_ref().is_some_and(|answer| answer.status < 400);
-    let given_up = sent.iter().filter(|sent| sent.answer.is_none()).count();
-    let accepted = sent.iter().filter(accepted).count();
-    (accepted, sent.len() - accepted - given_up, given_up)
+impl Memory {
+    /// Remembers an answer.
+    pub fn take(&mut self, request: &Request, answer: &Answer) {
+        let command_id = request.command_id();
+        if !answer.is_accepted() {
+            return self.refused.push(command_id);
+        }
+        if request.path == "/v1/prices" {
+            let first = &request.body["prices"][0];
+            if !first["at"].is_null() {
+                let source = first["source"].as_str().unwrap().to_owned();
+                *self.ticks.entry(source).or_default() +=
+                    usize::try_from(answer.body["accepted"].as_u64().unwrap()).unwrap();
+            }
+            return;
+        }
+        assert_eq!(answer.body["command_id"], json!(command_id), "a key means the same command for ever");
+        let events = answer.body["events"].as_array().unwrap();
+        for (ordinal, event) in events.iter().enumerate() {
+            assert_eq!(event["event_id"], json!(format!("{command_id}.{ordinal}")), "{request:?}");
+        }
+        let positions: Vec<i64> = events.iter().map(|event| event["position"].as_i64().unwrap()).collect();
+        if positions.is_empty() {
+            self.idle += 1;
+        } else {
+            self.accepted.push(Promise { command_id, positions });
+        }
+    }
+
+    /// How many commands were accepted, refused and given up; price bodies are not among them.
+    pub fn tally(&self) -> (usize, usize, usize) {
+        (self.accepted.len() + self.idle, self.refused.len(), self.given_up.len())
+    }
+}
+
+/// What the log holds of each command: the positions of its events, in the order of their ordinals.
+pub async fn commands_in_log(pool: &PgPool) -> (HashMap<Uuid, Vec<i64>>, BTreeMap<String, usize>) {
+    const SLICE: i64 = 20_000;
+    let (mut log, mut ticks): (HashMap<Uuid, Vec<i64>>, BTreeMap<String, usize>) = Default::default();
+    let mut last = Position(0);
+    loop {
+        let events = read::after(pool, last, SLICE).await.unwrap().events;
+        let Some(newest) = events.last() else { return (log, ticks) };
+        last = newest.position;
+        for event in events {
+            let places = log.entry(event.event_id.command_id).or_default();
+            let ordinal = usize::try_from(event.event_id.ordinal).unwrap();
+            assert_eq!(ordinal, places.len(), "a command is whole: {} at {}", event.event_id, event.position);
+            places.push(event.position.0);
+            if let Event::Price(PriceEvent::PricesObserved(observed)) = event.event().unwrap() {
+                *ticks.entry(observed.source).or_default() += observed.ticks.len();
+            }
+        }
+    }
 }
 
 /// Every accepted command is in the log once and as it was answered, and of the refused ones nothing.
-pub async fn assert_promises_kept(pool: &PgPool, sent: &[Sent]) {
-    let mut log: BTreeMap<Uuid, Vec<(String, i64)>> = BTreeMap::new();
-    let mut ticks: BTreeMap<String, usize> = BTreeMap::new();
-    for event in read::after(pool, Position(0), i64::MAX).await.unwrap().events {
-        let named = (event.event_id.to_string(), event.position.0);
-        log.entry(event.event_id.command_id).or_default().push(named);
-        if let Event::Price(PriceEvent::PricesObserved(observed)) = event.event().unwrap() {
-            *ticks.entry(observed.source).or_default() += observed.ticks.len();
-        }
+pub async fn assert_promises_kept(pool: &PgPool, memory: &Memory) {
+    let (log, ticks) = commands_in_log(pool).await;
+    let lost: Vec<_> =
+        memory.accepted.iter().filter(|promise| !log.contains_key(&promise.command_id)).collect();
+    assert!(lost.is_empty(), "nothing acknowledged is lost: {} are, such as {:?}", lost.len(), lost[0]);
+    let mut told = HashSet::new();
+    for promise in &memory.accepted {
+        assert_eq!(
+            log[&promise.command_id], promise.positions,
+            "an answer says what is in the log: {promise:?}"
+        );
+        assert!(told.insert(promise.command_id), "a command is accepted once: {promise:?}");
     }
-    let mut promised: BTreeMap<String, usize> = BTreeMap::new();
-    for Sent { path, body, answer, .. } in sent {
-        let Some(Answer { status, body: answer }) = answer else { continue };
-        if *status >= 400 {
-            continue;
-        }
-        if path == "/v1/prices" && !body["prices"][0]["at"].is_null() {
-            let source = body["prices"][0]["source"].as_str().unwrap();
-            let accepted = usize::try_from(answer["accepted"].as_u64().unwrap()).unwrap();
-            *promised.entry(source.to_owned()).or_default() += accepted;
-        }
-        if path == "/v1/prices" {
-            continue;
-        }
-        let command: Uuid = answer["command_id"].as_str().unwrap().parse().unwrap();
-        let events = answer["events"].as_array().unwrap().iter();
-        let events: Vec<(String, i64)> = events
-            .map(|event| {
-                (event["event_id"].as_str().unwrap().to_owned(), event["position"].as_i64().unwrap())
-            })
-            .collect();
-        let stored = log.remove(&command).unwrap_or_default();
-        assert_eq!(stored, events, "{path} {body}");
-    }
-    assert_eq!(ticks, promised, "ticks by client");
+    let done: Vec<_> = memory.refused.iter().filter(|refused| log.contains_key(refused)).collect();
+    assert!(done.is_empty(), "nothing refused is in the log: {done:?}");
+    let of_load = ticks.into_iter().filter(|(source, _)| source.starts_with("client-"));
+    assert_eq!(of_load.collect::<BTreeMap<_, _>>(), memory.ticks, "every tick is there once, by client");
 }

@@ -7,9 +7,10 @@ mod api;
 mod api_queries;
 mod appending;
 mod bad_input;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
+mod caller;
 mod command_line;
 mod commands;
-mod crash;
 mod embedded;
 mod environment;
 mod epochs;
@@ -19,10 +20,16 @@ mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
 mod ledger;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
+mod line;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod load;
 mod log_verbs;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod parked;
+mod pressure;
+#[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod processes;
 mod projectors;
 mod projectors_history;
@@ -34,12 +41,15 @@ mod rebuild;
 mod rebuild_processes;
 mod reference;
 mod reference_rows;
+mod restored_servers;
 mod risk;
 mod scaling;
 mod seals;
 mod servers;
 mod service;
 mod silence;
+mod small_disk;
+mod stage;
 mod status;
 mod trader;
 mod verify_damage;

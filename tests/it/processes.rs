@@ -4,7 +4,7 @@ use std::fs::{self, File, Permissions};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnectOptions;
@@ -18,6 +18,8 @@ pub struct Process {
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     log: PathBuf,
+    /// How long the log was when it was started last.
+    said_before: u64,
     child: Option<Child>,
 }
 
@@ -33,6 +35,7 @@ impl Process {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment: environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
             log: folder.join(format!("{name}.log")),
+            said_before: 0,
             child: None,
         };
         process.start_again();
@@ -42,12 +45,14 @@ impl Process {
     /// Starts it once more, after it was killed.
     pub fn start_again(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        self.said_before = log.metadata().unwrap().len();
         let mut command = Command::new(env!("CARGO_BIN_EXE_insight"));
         // Only what the test says: the run's own servers are not meant for every process.
         for name in ["DATABASE_URL", "KAFKA_BROKERS", "KAFKA_TOPIC_PREFIX", "DATA_DIR", "LISTEN_ADDRESS"] {
             command.env_remove(name);
         }
         let child = command
+            .current_dir(self.log.parent().expect("a log is in a folder"))
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (*name, value.as_str())))
             .stdin(Stdio::null())
@@ -75,6 +80,25 @@ impl Process {
     /// Lets it go on.
     pub fn thaw(&self) {
         self.signal("-CONT");
+    }
+
+    /// `kill -TERM`: what a service manager sends.
+    pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Whether it has ended, and how; told once.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let ended = self.child.as_mut()?.try_wait().unwrap()?;
+        self.child = None;
+        Some(ended)
+    }
+
+    /// What it has said since it was started last.
+    pub fn said_lately(&self) -> String {
+        let said = fs::read(&self.log).unwrap_or_default();
+        let before = usize::try_from(self.said_before).unwrap().min(said.len());
+        String::from_utf8_lossy(&said[before..]).into_owned()
     }
 
     fn signal(&self, signal: &str) {

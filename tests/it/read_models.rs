@@ -55,6 +55,11 @@ impl Projectors {
 
 /// Waits until every read model holds the log up to here, and those that join prices the prices.
 pub async fn reached(pool: &PgPool, position: Position) {
+    reached_within(pool, position, PATIENCE).await;
+}
+
+/// The same with more patience, or less.
+pub async fn reached_within(pool: &PgPool, position: Position, patience: Duration) {
     let market = "select coalesce(max(position), 0) from events where shard = $1";
     let prices: i64 = sqlx::query_scalar(market).bind(MARKET_SHARD.0).fetch_one(pool).await.unwrap();
     for name in ALL {
@@ -70,7 +75,7 @@ pub async fn reached(pool: &PgPool, position: Position) {
                 break;
             }
             assert!(
-                began.elapsed() < PATIENCE,
+                began.elapsed() < patience,
                 "{name} stands at {scanned_to} of {position}, {price_position} of {prices}"
             );
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -16,6 +16,10 @@ pub(super) mod risk;
 pub(super) mod status;
 pub(super) mod valuation;
 
+use axum::extract::{Request, State};
+use axum::http::Method;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use tokio::time::Instant;
 use utoipa::IntoParams;
@@ -28,6 +32,7 @@ use super::query::{Freshness, Limit, Place, WaitMs};
 use crate::domain::fields::Fields;
 use crate::domain::ids::PortfolioId;
 use crate::queries::freshness::Visibility;
+use crate::queries::pulse::Pulse;
 use crate::queries::{Error, LIMIT_DEFAULT, PageRequest};
 
 /// SQLSTATE of a statement on a table that nobody has made: the projectors have not been there.
@@ -106,6 +111,25 @@ impl Api {
                 let detail = format!("{epoch}:{position} is a place of another history than this log's");
                 Err(Problem::new(problem::DEAD_EPOCH, detail))
             }
+        }
+    }
+}
+
+/// Goes around every read: it may take its time, but only on a server that answers. Commands look after themselves, since
+/// of them something has to be said.
+pub(super) async fn while_postgres_answers(
+    State(pulse): State<Pulse>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method() != Method::GET || !request.uri().path().starts_with("/v1/") {
+        return next.run(request).await;
+    }
+    match pulse.while_alive(next.run(request)).await {
+        Ok(response) => response,
+        Err(away) => {
+            tracing::warn!(%away, "a read was given up");
+            Problem::busy("the read models cannot be reached", 1).into_response()
         }
     }
 }

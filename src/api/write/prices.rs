@@ -151,7 +151,8 @@ pub(crate) async fn post(
         body: body::read(request, PRICES_BYTES_MAX).await?,
         format,
     };
-    match api.commands.post_prices(&bulk).await {
+    let posted = api.pulse.while_alive(api.commands.post_prices(&bulk)).await;
+    match posted.unwrap_or_else(|_| Err(Refusal::unreachable())) {
         Ok(answer) => Ok(Json(Answer::new(bulk.command_id, answer)).into_response()),
         Err(refusal) => Err(malformed(&refusal, &bulk).unwrap_or_else(|| refused(refusal, bulk.command_id))),
     }

@@ -1,0 +1,153 @@
+//! The judgement when the system has settled: of the log, the topic, the read models, and all that clients were told.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use insight::domain::ids::Shard;
+use insight::event_store::read;
+use insight::kafka::{KafkaSettings, scan};
+use insight::verify::verify;
+use sqlx::PgPool;
+use tokio::time::sleep;
+
+use crate::caller::Caller;
+use crate::load::{Memory, assert_promises_kept, commands_in_log};
+use crate::read_models::{ALL, reached_within};
+
+/// How long the read models and the topic may take to catch up.
+const SETTLES_WITHIN: Duration = Duration::from_secs(300);
+/// Commands that nobody waited for and that are sent again, at most.
+const RETRIED_MAX: usize = 3_000;
+
+/// Sends what nobody knows the outcome of once more: whatever is in the log already is answered as it stands there.
+pub async fn retry_given_up(pool: &PgPool, caller: &mut Caller, memory: &mut Memory) -> usize {
+    let (log, _) = commands_in_log(pool).await;
+    let given_up = std::mem::take(&mut memory.given_up);
+    let retried = given_up.len().min(RETRIED_MAX);
+    for request in given_up.into_iter().take(RETRIED_MAX) {
+        let answer = caller.send(&request).await;
+        if let Some(positions) = log.get(&request.command_id()) {
+            let told = answer.body["events"].as_array().cloned().unwrap_or_default();
+            let told: Vec<i64> = told.iter().filter_map(|event| event["position"].as_i64()).collect();
+            assert_eq!(
+                &told, positions,
+                "a retry is answered by what is in the log: {request:?}: {answer:?}"
+            );
+        }
+        memory.take(&request, &answer);
+    }
+    retried
+}
+
+/// Waits until every read model has caught up; how long that took.
+pub async fn settle(pool: &PgPool) -> Duration {
+    let began = Instant::now();
+    let head = read::head(pool).await.unwrap();
+    reached_within(pool, head, SETTLES_WITHIN).await;
+    began.elapsed()
+}
+
+/// Says what the reference ledger says, and panics where a statement does not hold.
+pub async fn judge(pool: &PgPool, bus: Option<&KafkaSettings>, memory: &Memory) {
+    assert_log_is_whole(pool).await;
+    assert_promises_kept(pool, memory).await;
+    if let Some(bus) = bus {
+        assert_topic_is_log(pool, bus).await;
+    }
+    let report = verify(pool).await.unwrap();
+    println!("{report}");
+    assert!(report.is_clean(), "read models at a position equal the fold of the events up to it: {report}");
+    let compared: Vec<_> = report.read_models.iter().filter(|it| it.rows > 0).map(|it| it.name).collect();
+    assert!(ALL.iter().all(|name| compared.contains(name)), "every read model has rows: {report}");
+}
+
+/// Positions and versions, asked of the table itself.
+async fn assert_log_is_whole(pool: &PgPool) {
+    const POSITIONS: &str =
+        "select count(*), coalesce(min(position), 0), coalesce(max(position), 0) from events";
+    let (count, first, last): (i64, i64, i64) = sqlx::query_as(POSITIONS).fetch_one(pool).await.unwrap();
+    assert_eq!((count, first), (last, 1), "positions are exactly 1..head");
+    const VERSIONS: &str = "select count(*) from (select version, row_number() over \
+        (partition by stream_id order by position) as place from events) as e where version <> place";
+    let wrong: i64 = sqlx::query_scalar(VERSIONS).fetch_one(pool).await.unwrap();
+    assert_eq!(wrong, 0, "versions follow positions");
+    const TIMES: &str = "select count(*) from (select recorded_at, lag(recorded_at) over (order by position) as before \
+        from events) as e where recorded_at < before";
+    let back: i64 = sqlx::query_scalar(TIMES).fetch_one(pool).await.unwrap();
+    assert_eq!(back, 0, "time never goes back in the log");
+}
+
+/// Per shard the topic holds what the log holds: first occurrences in order, nothing else, the same bytes.
+async fn assert_topic_is_log(pool: &PgPool, bus: &KafkaSettings) {
+    let shards: Vec<i16> =
+        sqlx::query_scalar("select distinct shard from events order by 1").fetch_all(pool).await.unwrap();
+    let shards: Vec<Shard> = shards.into_iter().map(Shard).collect();
+    let began = Instant::now();
+    loop {
+        match difference(pool, bus, &shards).await {
+            None => return,
+            // The relay may still have something to do.
+            Some(difference) => {
+                assert!(
+                    began.elapsed() < SETTLES_WITHIN,
+                    "per shard the topic holds what the log holds: {difference}"
+                );
+            }
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn difference(pool: &PgPool, bus: &KafkaSettings, shards: &[Shard]) -> Option<String> {
+    let extents = match scan::extents(bus, shards.to_vec()).await {
+        Ok(extents) => extents,
+        Err(error) => return Some(error.to_string()),
+    };
+    // Digests of what stands there, in the order of first occurrence.
+    let mut found: BTreeMap<Shard, Vec<(i64, String)>> = BTreeMap::new();
+    let mut records = scan::scan(bus, extents);
+    while let Some(slice) = records.recv().await {
+        let slice = match slice {
+            Ok(slice) => slice,
+            Err(error) => return Some(error.to_string()),
+        };
+        for record in slice {
+            let event = &record.event;
+            let seen = found.entry(event.shard).or_default();
+            if seen.last().is_none_or(|(last, _)| event.position.0 > *last) {
+                seen.push((event.position.0, format!("{} {}", event.event_id, event.payload)));
+            } else {
+                let same = seen
+                    .binary_search_by_key(&event.position.0, |(position, _)| *position)
+                    .map(|at| &seen[at].1);
+                let is_copy = same.is_ok_and(|text| *text == format!("{} {}", event.event_id, event.payload));
+                assert!(
+                    is_copy,
+                    "what comes again in a topic is a copy: {} of shard {}",
+                    event.position, event.shard
+                );
+            }
+        }
+    }
+    for shard in shards {
+        let stored: Vec<(i64, String)> = sqlx::query_as(
+            "select position, command_id || '.' || ordinal || ' ' || payload::text from events where shard = $1 order by position",
+        )
+        .bind(shard.0)
+        .fetch_all(pool)
+        .await
+        .unwrap();
+        let copied = found.remove(shard).unwrap_or_default();
+        if stored != copied {
+            let at = stored.iter().zip(&copied).take_while(|(stored, copied)| stored == copied).count();
+            return Some(format!(
+                "shard {shard}: {} events in the log, {} in the topic; the first that differs: {:?} and {:?}",
+                stored.len(),
+                copied.len(),
+                stored.get(at),
+                copied.get(at)
+            ));
+        }
+    }
+    None
+}
