@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use super::checkpoint::Idle;
 use super::projection::{Flushed, Projection, ReadModel};
+use super::schema::Schema;
 use super::{Error, schema};
 use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
@@ -73,7 +74,8 @@ pub async fn run_with<M: ReadModel>(
     settings: Settings,
 ) -> Result<(), Error> {
     let subscription = Subscription {
-        name: format!("projector.{}", M::NAME),
+        // Another shape is another group: an older program goes on with its own.
+        name: format!("projector.{}", Schema::named(M::NAME)?.live()),
         topics: M::TOPICS,
         mode: Mode::Group,
         batch_events_max: settings.batch_events_max,

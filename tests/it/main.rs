@@ -26,6 +26,7 @@ mod random_history;
 mod read_models;
 mod rebuild;
 mod rebuild_processes;
+mod rebuild_versions;
 mod reference;
 mod reference_rows;
 mod risk;
