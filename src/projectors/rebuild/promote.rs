@@ -193,6 +193,8 @@ async fn reach_live<M: ReadModel>(
         and application_name <> 'insight rebuild' and pg_backend_pid() <> all (pg_blocking_pids(pid))";
     let began = Instant::now();
     loop {
+        // What others do is looked at once a transaction unless told otherwise.
+        run(tx, "select pg_stat_clear_snapshot()").await?;
         let older: i64 = sqlx::query_scalar(OLDER).bind(now).fetch_one(&mut *tx).await?;
         if older == 0 {
             return Ok(Ok(()));
