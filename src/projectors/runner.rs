@@ -83,7 +83,7 @@ pub async fn run_with<M: ReadModel>(
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
     let rows = schema::live_pool(&pool, M::NAME, CONNECTIONS_MAX)?;
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, cancel };
+    let runner = Runner { projection, feed, pool, cancel, ahead: None };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -96,6 +96,8 @@ struct Runner<M> {
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
     cancel: CancellationToken,
+    /// What the feed said while a batch was being written: reading and writing go on side by side.
+    ahead: Option<Result<FeedItem, crate::feed::Error>>,
 }
 
 /// What woke the loop.
@@ -124,7 +126,7 @@ impl<M: ReadModel> Runner<M> {
         loop {
             let wake = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
-                item = self.feed.next() => Wake::Feed(item.map_err(feed_error::<M>)?),
+                item = next(&mut self.ahead, &mut self.feed) => Wake::Feed(item.map_err(feed_error::<M>)?),
                 woken = self.projection.model.woken() => Wake::Changed(woken),
                 _ = ticks.tick() => Wake::Tick,
             };
@@ -150,7 +152,7 @@ impl<M: ReadModel> Runner<M> {
     async fn batch(&mut self, batch: Batch) -> Result<Next, Error> {
         let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
         loop {
-            match self.projection.project(&batch).instrument(span.clone()).await {
+            match self.project(&batch).instrument(span.clone()).await {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
                 Ok(Flushed::NotYet) if self.cancel.is_cancelled() => return Ok(Next::End),
@@ -174,6 +176,20 @@ impl<M: ReadModel> Runner<M> {
             self.projection.checkpoints().map(|mine| (mine.shard, mine.place.position)).collect();
         self.feed.commit_hint(&places).await;
         Ok(Next::GoOn)
+    }
+
+    /// Folds and commits, and meanwhile lets the feed bring what comes after.
+    async fn project(&mut self, batch: &Batch) -> Result<Flushed, Error> {
+        let Self { projection, feed, ahead, .. } = self;
+        let projected = projection.project(batch);
+        tokio::pin!(projected);
+        loop {
+            tokio::select! {
+                biased;
+                projected = &mut projected => return projected,
+                item = feed.next(), if ahead.is_none() => *ahead = Some(item),
+            }
+        }
     }
 
     /// While a batch waits, what else wakes the read model (prices) is flushed as ever.
@@ -216,6 +232,10 @@ impl<M: ReadModel> Runner<M> {
     }
 
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
+        // What was read behind the old places comes again behind the new ones.
+        if matches!(self.ahead, Some(Ok(FeedItem::Batch(_)))) {
+            self.ahead = None;
+        }
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
             let assigned = tokio::select! {
@@ -253,6 +273,17 @@ impl<M: ReadModel> Runner<M> {
         ::metrics::gauge!("insight_projector_lag_seconds", "read_model" => M::NAME).set(seconds);
         ::metrics::gauge!("insight_projector_parked_streams", "read_model" => M::NAME)
             .set(self.projection.parked() as f64);
+    }
+}
+
+/// What the feed has said already, or says next. Cancel-safe.
+async fn next(
+    ahead: &mut Option<Result<FeedItem, crate::feed::Error>>,
+    feed: &mut Feed,
+) -> Result<FeedItem, crate::feed::Error> {
+    match ahead.take() {
+        Some(item) => item,
+        None => feed.next().await,
     }
 }
 
