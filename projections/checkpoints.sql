@@ -25,3 +25,16 @@ create table parked_streams (
     -- When the log took that event: rows hold no wall clock, so that a rebuild gives the same ones.
     parked_at timestamptz not null
 );
+
+-- Events that somebody decided to do without. A decision and no fold of the log: a rebuild knows nothing of it and parks the
+-- stream again.
+create table skipped_events (
+    position bigint not null constraint skipped_events_key primary key,
+    stream_id text not null,
+    event_id text not null,
+    -- Why it could not be applied.
+    poison text not null,
+    -- Why it is done without.
+    reason text not null,
+    skipped_at timestamptz not null default clock_timestamp()
+);

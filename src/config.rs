@@ -90,6 +90,11 @@ pub struct Http {
         value_name = "HOST:PORT"
     )]
     pub listen_address: SocketAddr,
+
+    /// Clients that may follow the log at once (GET /v1/events as server-sent events); one more is answered 503 with
+    /// Retry-After
+    #[arg(long, env = "EVENT_STREAMS_MAX", default_value_t = 256, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub event_streams_max: usize,
 }
 
 /// Bounds of the write side.
@@ -182,6 +187,61 @@ pub struct Demo {
     /// Roles as separate processes on Kafka; needs DATABASE_URL and KAFKA_BROKERS
     #[arg(long)]
     pub kafka: bool,
+}
+
+/// What is verified, and how it is told.
+#[derive(Debug, Clone, Args)]
+pub struct Verify {
+    /// Fold only so many portfolios, or such a share of them, and say what was not checked: for logs of many millions
+    #[arg(long, value_name = "N|P%", conflicts_with_all = ["seals", "topic"])]
+    pub sample: Option<String>,
+    /// Which portfolios a sample is made of; one is drawn and printed unless it is given
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub seed: Option<u64>,
+    /// Only the seals: nothing was altered, inserted or removed. KEPT is a seal that was kept elsewhere, as
+    /// POSITION:HEX, or a file with one a line
+    #[arg(long, value_name = "KEPT", num_args = 0.., conflicts_with = "topic")]
+    pub seals: Option<Vec<String>>,
+    /// Only the topics: compare what Kafka holds with the log, record by record
+    #[arg(long)]
+    pub topic: bool,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which events to print, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Replay {
+    /// The first event, as a position or epoch:position [default: the first of the log]
+    #[arg(long, value_name = "P", value_parser = place)]
+    pub from: Option<(Option<i32>, i64)>,
+    /// The last event [default: the last of the log]
+    #[arg(long, value_name = "P", value_parser = place)]
+    pub to: Option<(Option<i32>, i64)>,
+    /// Events of this stream only, such as portfolio-019c2d3a-5b7e-7cc1-a0d4-5f3b6c1e2a90
+    #[arg(long, value_name = "ID")]
+    pub stream: Option<String>,
+    /// Events of this type only, such as AssetBought
+    #[arg(long, value_name = "TYPE")]
+    pub r#type: Option<String>,
+    /// CloudEvents 1.0 instead of the log's own form
+    #[arg(long)]
+    pub cloudevents: bool,
+}
+
+/// A position from 1 on, perhaps with an epoch before it.
+fn place(text: &str) -> Result<(Option<i32>, i64), String> {
+    let (epoch, position) = match text.split_once(':') {
+        Some((epoch, position)) => (Some(epoch.parse::<i32>()), position),
+        None => (None, text),
+    };
+    let wrong = || "must be a position from 1 on, such as 901 or 1:901".to_owned();
+    let epoch = epoch.transpose().map_err(|_| wrong())?;
+    match position.parse() {
+        Ok(position) if position >= 1 => Ok((epoch, position)),
+        _ => Err(wrong()),
+    }
 }
 
 /// 16 times a power of two, 1,024 to 1,048,576.

@@ -21,5 +21,7 @@ pub mod retry;
 pub mod risk;
 pub mod roles;
 pub mod shutdown;
+#[cfg(test)]
+mod simulation;
 pub mod telemetry;
 pub mod verify;

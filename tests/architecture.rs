@@ -51,7 +51,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("reactors", &["domain", "events", "feed", "commands", "queries", "retry", "shutdown", "metrics"]),
-    ("verify", &["domain", "events", "event_store", "feed", "analysis", "postgres"]),
+    ("verify", &["domain", "events", "event_store", "kafka", "analysis", "postgres"]),
     ("market_data", &["domain", "commands", "queries", "retry", "clock", "shutdown", "metrics"]),
     ("demo", &["domain", "postgres", "clock", "shutdown", "config"]),
     (

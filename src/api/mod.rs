@@ -38,6 +38,8 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use sqlx::PgPool;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -46,9 +48,11 @@ use utoipa_axum::routes;
 use self::operations::Check;
 use self::problem::Problem;
 use self::read::remembered::Remembered;
+pub use self::read::status::AskStatus;
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::queries::freshness::Freshness;
+use crate::queries::log::tail::LogTail;
 use crate::queries::pulse::Pulse;
 
 /// What the handlers stand on.
@@ -63,6 +67,12 @@ pub struct Parts {
     pub checks: Vec<(&'static str, Check)>,
     /// Writes the metrics in Prometheus' text format.
     pub render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Tells how the installation is doing.
+    pub status: AskStatus,
+    /// How many clients may follow the log at once.
+    pub event_streams_max: usize,
+    /// The process ends: so do connections that would not end by themselves.
+    pub stop: CancellationToken,
 }
 
 /// The state of the handlers.
@@ -75,6 +85,10 @@ struct Api {
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    status: AskStatus,
+    tail: LogTail,
+    event_streams: Arc<Semaphore>,
+    stop: CancellationToken,
     actor: Arc<str>,
     document: Bytes,
 }
@@ -83,22 +97,23 @@ struct Api {
 pub fn router(parts: Parts) -> Router {
     let (router, document) = endpoints().split_for_parts();
     let document = pretty(&document).into();
-    let Parts { commands, pool, clock, checks, render_metrics } = parts;
-    let freshness = Freshness::new(pool.clone());
+    let Parts { commands, pool, clock, checks, render_metrics, status, event_streams_max, stop } = parts;
     let pulse = Pulse::new(pool.clone());
-    let actor = headers::ACTOR.into();
-    let holdings = Remembered::default();
     let api = Api {
         commands,
-        pool,
-        freshness,
+        freshness: Freshness::new(pool.clone()),
         pulse: pulse.clone(),
-        holdings,
+        holdings: Remembered::default(),
         clock,
         checks,
         render_metrics,
-        actor,
+        status,
+        tail: LogTail::new(pool.clone()),
+        event_streams: Arc::new(Semaphore::new(event_streams_max)),
+        stop,
+        actor: headers::ACTOR.into(),
         document,
+        pool,
     };
     router
         .merge(operations::docs())
@@ -140,9 +155,11 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(read::risk::find))
         .routes(routes!(read::activity::list))
         .routes(routes!(read::events::list))
+        .routes(routes!(read::feed::follow))
         .routes(routes!(read::assets::list))
         .routes(routes!(read::assets::find))
         .routes(routes!(read::assets::list_prices))
+        .routes(routes!(read::status::show))
         .routes(routes!(operations::health))
         .routes(routes!(operations::readiness))
         .routes(routes!(operations::metrics))

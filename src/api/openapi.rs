@@ -30,6 +30,7 @@ use super::problem::{self, KINDS, Kind};
         (name = "portfolios", description = "Ledgers: what was bought and sold, and what follows from it."),
         (name = "assets", description = "What can be held, and where its prices are from."),
         (name = "prices", description = "Ticks and closes."),
+        (name = "log", description = "Every event of the installation, for other systems."),
         (name = "operations", description = "How the service is doing.")
     ),
     components(schemas(problem::Document)),
@@ -144,6 +145,15 @@ impl IntoResponses for ListProblems {
             ResponseBuilder::new().description("The rows are those of `If-None-Match`").build();
         responses.insert(StatusCode::NOT_MODIFIED.as_str().to_owned(), not_modified.into());
         responses
+    }
+}
+
+/// The problems of asking how things are.
+pub(super) struct StatusProblems;
+
+impl IntoResponses for StatusProblems {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        references(&[StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE])
     }
 }
 

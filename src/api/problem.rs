@@ -70,7 +70,9 @@ kinds! {
     ADJUSTMENT_FIXED = "adjustment-fixed" CONFLICT "Adjustment is fixed":
         "The adjustment of a source of prices is given at first use and never changes.";
     DEAD_EPOCH = "dead-epoch" CONFLICT "Place of a dead history":
-        "`min_position` names an epoch that a restore has ended. What was written then may be gone; read without it.";
+        "`min_position`, `after` or `Last-Event-ID` names a place that this log does not have: of an epoch that a restore has \
+         ended, or beyond the end. What was written then may be gone; read without it, and follow the log from the beginning \
+         or from a place both histories have.";
     STALE_VERSION = "stale-version" PRECONDITION_FAILED "Stale version":
         "`If-Match` names another version than the stream has. Read again, decide again.";
     BODY_TOO_LARGE = "body-too-large" PAYLOAD_TOO_LARGE "Body too large":

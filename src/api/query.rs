@@ -12,6 +12,7 @@ use super::fields::{Field, FieldValue};
 use super::problem::{self, Problem};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{Epoch, Position};
+use crate::events::Event;
 use crate::queries::LIMIT_MAX;
 
 /// How long a read waits for `min_position` when nothing is said.
@@ -89,6 +90,43 @@ impl FieldValue for Place {
             Some(Self { epoch: Epoch(whole_number(epoch)?), position: Position(whole_number(position)?) })
         });
         place.ok_or_else(Self::refusal)
+    }
+}
+
+/// A place in the log to go on from: `epoch:position`, or a position of the history as it is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Since {
+    /// The history; none for the one that is going on.
+    pub epoch: Option<Epoch>,
+    /// The position in it; 0 is before the first event.
+    pub position: Position,
+}
+
+impl Since {
+    /// Reads one.
+    pub fn read(text: &str) -> Option<Self> {
+        let Ok(Place { epoch, position }) = Place::from_text(text) else {
+            return Some(Self { epoch: None, position: Position(whole_number(text)?) });
+        };
+        Some(Self { epoch: Some(epoch), position })
+    }
+}
+
+impl FieldValue for Since {
+    const EXPECTED: &'static str = "a place such as \"1:901\", or a position";
+    fn from_text(text: &str) -> Result<Self, String> {
+        Self::read(text).ok_or_else(Self::refusal)
+    }
+}
+
+/// The name of a type of event.
+pub struct EventType(pub &'static str);
+
+impl FieldValue for EventType {
+    const EXPECTED: &'static str = "a type of event that this program knows, such as \"AssetBought\"";
+    fn from_text(text: &str) -> Result<Self, String> {
+        let known = Event::KINDS.iter().find(|kind| kind.event_type == text);
+        known.map(|kind| Self(kind.event_type)).ok_or_else(Self::refusal)
     }
 }
 

@@ -27,6 +27,9 @@ fn service(checks: Vec<(&'static str, Check)>) -> Router {
         clock: Clock::System,
         checks,
         render_metrics: Box::new(|| "insight_up 1\n".to_owned()),
+        status: Box::new(|| Box::pin(async { Err(sqlx::Error::PoolClosed.into()) })),
+        event_streams_max: 1,
+        stop: CancellationToken::new(),
     })
 }
 

@@ -15,14 +15,14 @@ use crate::events::{DecodeError, Envelope, Event};
 
 /// A stream folded up to a version.
 #[derive(Debug, Clone)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     pub version: Version,
     pub state: State,
 }
 
 /// What a stream's events say, by kind of stream.
 #[derive(Debug, Clone)]
-pub(super) enum State {
+pub(crate) enum State {
     Investor(Investor),
     Symbol(SymbolOwner),
     Asset(Asset),
@@ -31,7 +31,7 @@ pub(super) enum State {
 
 impl Stream {
     /// A stream without events.
-    pub(super) fn initial(id: &StreamId) -> Self {
+    pub(crate) fn initial(id: &StreamId) -> Self {
         let state = match id.kind_and_rest().0 {
             "investor" => State::Investor(Investor::default()),
             "symbol" => State::Symbol(SymbolOwner::default()),
@@ -42,7 +42,7 @@ impl Stream {
     }
 
     /// Folds the next event.
-    pub(super) fn apply(&mut self, event: &Event) {
+    pub(crate) fn apply(&mut self, event: &Event) {
         self.version = self.version.next();
         match (&mut self.state, event) {
             (State::Investor(investor), Event::Investor(event)) => investor.evolve(event),
@@ -56,18 +56,18 @@ impl Stream {
 }
 
 /// Streams by id, in two generations.
-pub(super) struct Aggregates {
+pub(crate) struct Aggregates {
     young: HashMap<StreamId, Arc<Stream>>,
     old: HashMap<StreamId, Arc<Stream>>,
     generation_max: usize,
 }
 
 impl Aggregates {
-    pub(super) fn new(generation_max: usize) -> Self {
+    pub(crate) fn new(generation_max: usize) -> Self {
         Self { young: HashMap::new(), old: HashMap::new(), generation_max }
     }
 
-    pub(super) fn get(&mut self, id: &StreamId) -> Option<Arc<Stream>> {
+    pub(crate) fn get(&mut self, id: &StreamId) -> Option<Arc<Stream>> {
         if let Some(stream) = self.young.get(id) {
             return Some(Arc::clone(stream));
         }
@@ -77,7 +77,7 @@ impl Aggregates {
     }
 
     /// Keeps a stream unless a newer state of it is here already.
-    pub(super) fn put_newer(&mut self, id: StreamId, stream: Arc<Stream>) {
+    pub(crate) fn put_newer(&mut self, id: StreamId, stream: Arc<Stream>) {
         if self.get(&id).is_none_or(|cached| cached.version < stream.version) {
             self.put(id, stream);
         }
@@ -90,13 +90,13 @@ impl Aggregates {
         self.young.insert(id, stream);
     }
 
-    pub(super) fn forget(&mut self, id: &StreamId) {
+    pub(crate) fn forget(&mut self, id: &StreamId) {
         self.young.remove(id);
         self.old.remove(id);
     }
 
     /// Folds an event that is in the log, if it is the next one of a stream we know.
-    pub(super) fn advance(&mut self, id: &StreamId, version: Version, event: &Event) {
+    pub(crate) fn advance(&mut self, id: &StreamId, version: Version, event: &Event) {
         self.get(id);
         let Some(stream) = self.young.get_mut(id) else { return };
         if stream.version.next() == version {
@@ -107,7 +107,7 @@ impl Aggregates {
     }
 
     /// Folds events read from the log.
-    pub(super) fn advance_all(&mut self, events: &[Envelope]) -> Result<(), DecodeError> {
+    pub(crate) fn advance_all(&mut self, events: &[Envelope]) -> Result<(), DecodeError> {
         for envelope in events {
             self.advance(&envelope.stream_id, envelope.version, &envelope.event()?);
         }
@@ -116,18 +116,18 @@ impl Aggregates {
 }
 
 /// The cache as one batch sees it: the states in the log, and on top what the batch has decided so far.
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     base: &'a mut Aggregates,
     working: HashMap<StreamId, Arc<Stream>>,
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(base: &'a mut Aggregates) -> Self {
+    pub(crate) fn new(base: &'a mut Aggregates) -> Self {
         Self { base, working: HashMap::new() }
     }
 
     /// The state of a stream, or nothing where it has not been read yet.
-    pub(super) fn get(&mut self, id: &StreamId) -> Option<Arc<Stream>> {
+    pub(crate) fn get(&mut self, id: &StreamId) -> Option<Arc<Stream>> {
         match self.working.get(id) {
             Some(stream) => Some(Arc::clone(stream)),
             None => self.base.get(id),
@@ -135,7 +135,7 @@ impl<'a> View<'a> {
     }
 
     /// Folds an event that was decided in this batch.
-    pub(super) fn apply(&mut self, id: &StreamId, event: &Event) {
+    pub(crate) fn apply(&mut self, id: &StreamId, event: &Event) {
         let base = &mut *self.base;
         let stream = self
             .working
@@ -145,7 +145,7 @@ impl<'a> View<'a> {
     }
 
     /// What the batch made of the streams it wrote.
-    pub(super) fn into_working(self) -> HashMap<StreamId, Arc<Stream>> {
+    pub(crate) fn into_working(self) -> HashMap<StreamId, Arc<Stream>> {
         self.working
     }
 }

@@ -66,7 +66,7 @@ impl Refusal {
 
 impl Answer {
     /// The answer of a command that is in the log; `None` when `events` is empty.
-    pub(super) fn from_log(events: &[Envelope]) -> Option<Self> {
+    pub(crate) fn from_log(events: &[Envelope]) -> Option<Self> {
         let last = events.last()?;
         let events = events
             .iter()

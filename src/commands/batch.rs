@@ -27,12 +27,12 @@ use crate::event_store::{Answered, Append, Outcome};
 use crate::events::{Event, EventId};
 
 /// Most commands of a batch.
-pub(super) const COMMANDS_MAX: usize = 1_024;
+pub(crate) const COMMANDS_MAX: usize = 1_024;
 /// Most payload bytes of a batch; one command alone may have more.
-pub(super) const BYTES_MAX: usize = 1 << 20;
+pub(crate) const BYTES_MAX: usize = 1 << 20;
 
 /// A command that waits.
-pub(super) struct Pending {
+pub(crate) struct Pending {
     pub request: Arc<Resolved>,
     /// What its caller has read from the log for it.
     pub found: Found,
@@ -42,14 +42,14 @@ pub(super) struct Pending {
 
 /// What a caller has read from the log: whole streams, or what streams have gained.
 #[derive(Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     pub streams: Vec<(StreamId, Arc<Stream>)>,
     pub newer: Vec<(StreamId, Version, Event)>,
 }
 
 /// What the caller is told.
 #[derive(Debug, Clone)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// In the log; the hash tells whether it was this caller's body.
     Accepted { answer: Arc<Answer>, request_hash: Arc<[u8]> },
     /// In the log already: the answer is to be read from there.
@@ -69,7 +69,7 @@ pub(super) enum Verdict {
 }
 
 impl Pending {
-    pub(super) fn new(request: Arc<Resolved>, found: Found, reply: oneshot::Sender<Verdict>) -> Self {
+    pub(crate) fn new(request: Arc<Resolved>, found: Found, reply: oneshot::Sender<Verdict>) -> Self {
         Self { request, found, reply, followers: Vec::new() }
     }
 
@@ -101,7 +101,7 @@ enum Kind {
 }
 
 /// A batch ready for the log.
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// For [`crate::event_store::Appender::append`], in order.
     pub appends: Vec<Append>,
     decided: Vec<Decided>,
@@ -109,7 +109,7 @@ pub(super) struct Batch {
 }
 
 /// Decides waiting commands, in order, until the batch is full.
-pub(super) fn form(
+pub(crate) fn form(
     queue: &mut VecDeque<Pending>,
     window: Option<Pending>,
     aggregates: &mut Aggregates,
@@ -217,13 +217,13 @@ fn prepare(
 
 /// What is left after a batch: commands for the next one, and streams whose cached state is old.
 #[derive(Default)]
-pub(super) struct Settled {
+pub(crate) struct Settled {
     pub again: VecDeque<Pending>,
     pub stale: HashSet<StreamId>,
 }
 
 /// Tells every caller what became of their command, and brings the cache up to what is in the log.
-pub(super) fn settle(batch: Batch, answered: &Answered, aggregates: &mut Aggregates) -> Settled {
+pub(crate) fn settle(batch: Batch, answered: &Answered, aggregates: &mut Aggregates) -> Settled {
     let mut settled = Settled::default();
     let mut outcomes = answered.outcomes.iter();
     let all_accepted = answered.outcomes.iter().all(|o| matches!(o, Outcome::Accepted { .. }));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::domain::asset::Asset;
 use crate::domain::ids::{AssetId, Position, StreamId, Version};
 use crate::domain::rejection::Rejection;
-use crate::event_store::{Appender, Error, read};
+use crate::event_store::{Appender, Error, Place, Witness, read};
 use crate::events::{DecodeError, Envelope};
 use crate::metrics;
 
@@ -53,6 +54,8 @@ struct Inner {
     pool: PgPool,
     clock: Clock,
     assets: Assets,
+    /// What this process knows the log by.
+    witness: Arc<Witness>,
     available: watch::Receiver<bool>,
     settings: Settings,
 }
@@ -78,10 +81,18 @@ impl Commands {
         let available = appender.available();
         let (head, moved) = watch::channel(Position(0));
         let aggregates = Aggregates::new(settings.aggregates_max);
+        let witness = appender.witness();
         let writer = Writer { appender, aggregates, clock: clock.clone(), head };
-        let assets = Assets::default();
-        let inner =
-            Inner { queue, windows: windows_in, pool: pool.clone(), clock, assets, available, settings };
+        let inner = Inner {
+            queue,
+            windows: windows_in,
+            pool: pool.clone(),
+            clock,
+            assets: Assets::new(Arc::clone(&witness)),
+            witness: Arc::clone(&witness),
+            available,
+            settings,
+        };
         let running = async move {
             let runtime = tokio::runtime::Handle::current();
             let stop = cancel.clone();
@@ -91,9 +102,14 @@ impl Commands {
                 let _ = done.send(runtime.block_on(writer.run(Queues { commands, windows }, stop)));
             });
             thread.map_err(sqlx::Error::Io)?;
-            let (ended, ()) = tokio::join!(ended, notify(moved, pool, cancel));
-            // The thread answers unless it panicked, and then the process must stop loudly.
-            ended.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
+            let appending = async {
+                // The thread answers unless it panicked, and then the process must stop loudly.
+                ended.await.unwrap_or_else(|_| Err(sqlx::Error::WorkerCrashed.into()))
+            };
+            let watching = witness.watch(&pool, &cancel);
+            let ((), (), ()) =
+                tokio::try_join!(appending, watching, notify(moved, pool.clone(), cancel.clone()).map(Ok))?;
+            Ok(())
         };
         (Self { inner: Arc::new(inner) }, running)
     }
@@ -211,9 +227,8 @@ impl Commands {
         if !own.is_empty() {
             return Ok(Confirmed::Known(own));
         }
-        if newer.is_empty() {
-            return Ok(Confirmed::Stands);
-        }
+        let Some(newest) = newer.last() else { return Ok(Confirmed::Stands) };
+        self.inner.witness.saw(Place::from(newest));
         let decoded = newer.iter().map(|e| Ok((e.stream_id.clone(), e.version, e.event()?)));
         let newer: Result<_, DecodeError> = decoded.collect();
         Ok(Confirmed::Newer(Found { newer: newer.map_err(unreadable)?, ..Found::default() }))
@@ -222,6 +237,9 @@ impl Commands {
     async fn load(&self, streams: Vec<StreamId>) -> Result<Found, Refusal> {
         let known: Vec<_> = streams.into_iter().map(|id| (id, Version(0))).collect();
         let events = read::streams_after(&self.inner.pool, &known).await.map_err(refuse)?.events;
+        if let Some(newest) = events.last() {
+            self.inner.witness.saw(Place::from(newest));
+        }
         let folded = known.into_iter().map(|(id, _)| {
             let stream = fold(&id, &events)?;
             Ok((id, Arc::new(stream)))
@@ -287,7 +305,7 @@ pub(super) fn original(request: &Resolved, events: Vec<Envelope>) -> Result<Exec
 }
 
 /// Folds the events of one stream, in a list that may hold others.
-pub(super) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> {
+pub(crate) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> {
     let mut stream = Stream::initial(id);
     for envelope in events.iter().filter(|envelope| envelope.stream_id == *id) {
         let event = envelope

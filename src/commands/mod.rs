@@ -10,15 +10,15 @@
 //! answered, one read fetches the command and the newer events of every stream that the decision read. If the
 //! command is in the log, the original answer stands; if there are newer events, it is decided again.
 
-mod aggregates;
-mod answer;
+pub(crate) mod aggregates;
+pub(crate) mod answer;
 mod assets;
-mod batch;
+pub(crate) mod batch;
 mod decide;
-mod execute;
+pub(crate) mod execute;
 mod price_lines;
 pub mod prices;
-mod request;
+pub(crate) mod request;
 mod writer;
 
 pub use answer::{Answer, AnsweredEvent, Refusal};

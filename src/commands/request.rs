@@ -82,7 +82,7 @@ impl FromStr for AssetRef {
 
 /// A request with its asset found and its streams named: what waits for a batch.
 #[derive(Debug)]
-pub(super) struct Resolved {
+pub(crate) struct Resolved {
     pub command: ResolvedCommand,
     pub command_id: Uuid,
     pub request_hash: Arc<[u8]>,
@@ -98,7 +98,7 @@ pub(super) struct Resolved {
 }
 
 #[derive(Debug)]
-pub(super) enum ResolvedCommand {
+pub(crate) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),
     ListAsset(ListAsset),
     RankSources { command: RankSources },
@@ -120,7 +120,7 @@ pub struct RefusedLine {
 
 impl RefusedLine {
     /// As an error of the body; of a body that is one line, the field alone.
-    pub(super) fn into_error(self, is_one: bool) -> FieldError {
+    pub(crate) fn into_error(self, is_one: bool) -> FieldError {
         let field = match (self.field, is_one) {
             (Some(field), true) => field,
             (None, true) => "body".to_owned(),
@@ -134,7 +134,7 @@ impl RefusedLine {
 /// The lines of a window that were left out: how many, and what was wrong with the first of them. It stands in the
 /// log, so it is bounded.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     pub count: u64,
     pub lines: Vec<RefusedLine>,
 }
@@ -144,7 +144,7 @@ const REFUSED_KEPT_MAX: usize = 200;
 
 impl Refused {
     /// Notes what is wrong with a line.
-    pub(super) fn note(&mut self, line: u64, errors: Vec<FieldError>) {
+    pub(crate) fn note(&mut self, line: u64, errors: Vec<FieldError>) {
         self.count += 1;
         let room = REFUSED_KEPT_MAX.saturating_sub(self.lines.len());
         self.lines.extend(errors.into_iter().take(room).map(|error| RefusedLine {
@@ -157,7 +157,7 @@ impl Refused {
 
 impl Request {
     /// Names the streams of this request; `asset_id` is what its asset was found to be.
-    pub(super) fn resolve(self, asset_id: Option<AssetId>) -> Resolved {
+    pub(crate) fn resolve(self, asset_id: Option<AssetId>) -> Resolved {
         let (target, reads, command) = match self.command {
             Command::RegisterInvestor(command) => {
                 (command.investor_id.stream(), vec![], ResolvedCommand::RegisterInvestor(command))
@@ -200,7 +200,7 @@ impl Request {
     }
 
     /// The asset that must be found before the request can be resolved.
-    pub(super) fn asset(&self) -> Option<&AssetRef> {
+    pub(crate) fn asset(&self) -> Option<&AssetRef> {
         match &self.command {
             Command::RankSources { asset, .. } => Some(asset),
             Command::Portfolio { asset, .. } => asset.as_ref(),

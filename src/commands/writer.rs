@@ -7,6 +7,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use sqlx::PgPool;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -125,11 +126,7 @@ impl Writer {
 const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 
 /// Tells readers of the log, on another connection than the appender's, that its head has moved.
-pub(super) async fn notify(
-    mut head: watch::Receiver<Position>,
-    pool: sqlx::PgPool,
-    cancel: CancellationToken,
-) {
+pub(super) async fn notify(mut head: watch::Receiver<Position>, pool: PgPool, cancel: CancellationToken) {
     while cancel.run_until_cancelled(head.changed()).await.is_some_and(|changed| changed.is_ok()) {
         let position = head.borrow_and_update().to_string();
         let sent = sqlx::query("select pg_notify('insight_head', $1)").bind(position).execute(&pool).await;

@@ -7,8 +7,10 @@
 //! | answer read | before `NOTIFY` | readers poll every 500 ms |
 //!
 //! What is sent again after an unknown outcome answers [`Outcome::Known`] where it had been committed: the
-//! caller then answers from the log, as for any other resend. At every reconnect the last own answer is compared with the log: another event there, or none, is a fork.
+//! caller then answers from the log, as for any other resend. At every reconnect the newest places that this process has seen are compared with
+//! the log: another event there, or none, is a fork.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -20,10 +22,12 @@ use tracing::{info, warn};
 
 use super::append::{Append, Columns, Outcome};
 use super::error::{Error, is_data_error};
-use super::place::{Place, PlaceCheck, compare};
+use super::place::{Place, PlaceCheck};
 use super::read;
+use super::witness::Witness;
 use crate::domain::ids::{Epoch, Position, StreamId, Version};
 use crate::events::{Envelope, EventId};
+use crate::postgres::answered_within;
 use crate::retry::Backoff;
 
 /// What a batch came to.
@@ -43,7 +47,7 @@ pub struct Answered {
 pub struct Appender {
     options: PgConnectOptions,
     connection: Option<PgConnection>,
-    last: Option<Place>,
+    witness: Arc<Witness>,
     available: watch::Sender<bool>,
     stop: CancellationToken,
 }
@@ -67,7 +71,13 @@ impl Appender {
             .application_name("insight append")
             .options([("statement_timeout", "5s"), ("lock_timeout", "1s"), ("tcp_user_timeout", "5s")])
             .disable_statement_logging();
-        Self { options, connection: None, last: None, available: watch::Sender::new(true), stop }
+        let (witness, available) = (Arc::default(), watch::Sender::new(true));
+        Self { options, connection: None, witness, available, stop }
+    }
+
+    /// What the process knows the log by: others may add what they have read.
+    pub fn witness(&self) -> Arc<Witness> {
+        Arc::clone(&self.witness)
     }
 
     /// Whether the log could be reached at the last attempt.
@@ -168,12 +178,12 @@ impl Appender {
         }
         let connect = tokio::time::timeout(CALL_TIMEOUT, self.options.connect()).await;
         let mut connection = connect.map_err(|_| sqlx::Error::PoolTimedOut)??;
-        if let Some(last) = &self.last {
-            let found = read::find(&mut connection, last.position).await?;
-            if let PlaceCheck::Fork { reason } = compare(last, found.as_ref()) {
+        if let Some(newest) = self.witness.newest() {
+            let checked = answered_within(CALL_TIMEOUT, self.witness.check(&mut connection)).await?;
+            if let PlaceCheck::Fork { reason } = checked {
                 return Err(Error::Fork { reason });
             }
-            info!(position = %last.position, "reconnected to the event store");
+            info!(position = %newest.position, "reconnected to the event store");
         }
         self.connection = Some(connection);
         Ok(())
@@ -187,7 +197,7 @@ impl Appender {
                 _ => None,
             });
         if let Some((position, command_id)) = accepted {
-            self.last = Some(Place {
+            self.witness.saw(Place {
                 epoch: answered.epoch,
                 position,
                 event_id: Some(EventId { command_id, ordinal: 0 }),

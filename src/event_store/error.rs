@@ -2,6 +2,10 @@
 
 use crate::domain::ids::Position;
 
+/// What to do about a fork, as every role says it when it halts.
+pub const AFTER_A_RESTORE: &str = "it was restored to an earlier moment: run `insight epoch new` once, then \
+    `insight rebuild --all`, and start again";
+
 /// An error of the event store. Conflicts and duplicates are not errors: see [`super::Outcome`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -9,7 +13,7 @@ pub enum Error {
     #[error("the event store: {0}")]
     Database(#[from] sqlx::Error),
     /// The log is another history than the one this process has seen: a restore or a stale standby.
-    #[error("the log has forked: {reason}; what was read of the other history must be rebuilt from this one")]
+    #[error("the log has forked: {reason}; {advice}", advice = AFTER_A_RESTORE)]
     Fork {
         /// What was found where something else was expected.
         reason: String,
@@ -20,6 +24,14 @@ pub enum Error {
         /// Where.
         position: Position,
         /// What is wrong with it.
+        reason: String,
+    },
+    /// The log cannot be sealed further: it has a hole, or is not the one that was sealed so far.
+    #[error("the log cannot be sealed at position {position}: {reason}")]
+    Unsealable {
+        /// Where.
+        position: Position,
+        /// What is wrong there.
         reason: String,
     },
     /// The schema could not be brought up to date.

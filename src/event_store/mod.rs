@@ -18,13 +18,19 @@
 mod append;
 mod appender;
 mod chunk;
+pub mod epochs;
 mod error;
 mod place;
 pub mod read;
 pub mod schema;
+pub mod seal;
+pub mod seals;
+pub mod transfer;
+mod witness;
 
 pub use append::{Append, Details, Guard, Outcome, Part};
 pub use appender::{Answered, Appender};
 pub use chunk::ChunkSize;
-pub use error::Error;
-pub use place::{Place, PlaceCheck, check_place};
+pub use error::{AFTER_A_RESTORE, Error};
+pub use place::{Place, PlaceCheck, check_place, check_places, head_place};
+pub use witness::Witness;

@@ -166,6 +166,62 @@ pub async fn previous_in_shard(
     Ok(slice(&rows)?.events.pop())
 }
 
+/// Up to `limit` events of one type after a position, up to another.
+///
+/// # Errors
+/// [`Error::Database`], [`Error::Unreadable`].
+pub async fn typed_between(
+    pool: impl PgExecutor<'_>,
+    event_type: &str,
+    after: Position,
+    up_to: Position,
+    limit: i64,
+) -> Result<Slice, Error> {
+    const SQL: &str = slice_sql!(
+        "select * from events where position > $2 and position <= $3 and event_type = $1 order by position limit $4"
+    );
+    let query = sqlx::query(SQL).bind(event_type).bind(after.0).bind(up_to.0).bind(limit);
+    slice(&query.fetch_all(pool).await?)
+}
+
+/// The version of a stream's last event at or before a position; none if the stream has no event at all.
+///
+/// Both grow together, so it is found by halving: a few looks into the index, however long the stream is.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn version_at(
+    pool: &PgPool,
+    stream: &StreamId,
+    position: Position,
+) -> Result<Option<Version>, Error> {
+    const LAST: &str = "select version from events where stream_id = $1 order by version desc limit 1";
+    const AT: &str = "select position from events where stream_id = $1 and version = $2";
+    let last: Option<i64> = sqlx::query_scalar(LAST).bind(stream.as_str()).fetch_optional(pool).await?;
+    let Some(mut above) = last else { return Ok(None) };
+    let mut known = 0;
+    while known < above {
+        let middle = known + (above - known + 1) / 2;
+        let at: i64 = sqlx::query_scalar(AT).bind(stream.as_str()).bind(middle).fetch_one(pool).await?;
+        if at <= position.0 {
+            known = middle;
+        } else {
+            above = middle - 1;
+        }
+    }
+    Ok(Some(Version(known)))
+}
+
+/// Every epoch with its first position, the oldest first.
+///
+/// # Errors
+/// [`Error::Database`].
+pub async fn epochs(pool: impl PgExecutor<'_>) -> Result<Vec<(Epoch, Position)>, Error> {
+    const SQL: &str = "select epoch, first_position from log_epochs order by epoch";
+    let rows: Vec<(i32, i64)> = sqlx::query_as(SQL).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|(epoch, first)| (Epoch(epoch), Position(first))).collect())
+}
+
 /// The last position of the log; 0 when it is empty.
 ///
 /// # Errors

@@ -1,7 +1,7 @@
 //! The schema of the log, forward only.
 
 use sqlx::PgPool;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 
 use super::Error;
 
@@ -13,4 +13,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 /// [`Error::Migrate`], also when a newer program has already migrated further than this one knows.
 pub async fn apply(pool: &PgPool) -> Result<(), Error> {
     Ok(MIGRATIONS.run(pool).await?)
+}
+
+/// What [`apply`] runs, in order.
+pub fn migrations() -> impl Iterator<Item = &'static Migration> {
+    MIGRATIONS.iter()
 }

@@ -3,12 +3,16 @@
 //! A payload's bytes are written once, by [`Event::encode`], and never again: the same bytes stand in the log,
 //! in Kafka and in every answer. [`Event::decode`] reads every version ever released (see `tests/data/events`).
 
+mod cloud_event;
 mod codec;
 mod envelope;
 #[cfg(test)]
 mod golden;
+mod line;
 mod schemas;
 
+pub use cloud_event::{CloudEvent, SOURCE};
 pub use codec::{DecodeError, Event, EventKind};
 pub use envelope::{Envelope, EventId, Metadata, NewEvent};
+pub use line::EnvelopeLine;
 pub use schemas::schemas;

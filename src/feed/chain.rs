@@ -74,6 +74,11 @@ impl ChainCursor {
         Self { epoch: place.epoch, scanned_to: place.position, place }
     }
 
+    /// The last event that was applied, with what it is recognised by.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// The last event that was applied.
     pub fn position(&self) -> Position {
         self.place.position

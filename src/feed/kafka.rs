@@ -3,6 +3,10 @@
 //! Records come quickly; that they are right is never taken for granted. Each is judged by the chain of its shard, and what
 //! the chain cannot vouch for is asked of the store. So a topic may be missing, truncated, filled twice or by a relay of
 //! a dead history, and the broker may be away: the feed then goes on from the store, a second later.
+//!
+//! Nor is the chain itself enough: after a restore a topic may continue it with events that the store does not have. So the store is shown
+//! the last event of each shard before a batch is handed on, one lookup of at most 33 keys. What it does not have is
+//! dropped if a later epoch explains it; else the log has forked.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::chain::{Dropped, Link};
 use super::offsets::Offsets;
-use super::repair::Repair;
+use super::repair::{Confirmed, Repair};
 use super::tracks::{Seen, Taken, Tracks};
 use super::{Batch, Error, FeedItem, Mode, Subscription, metric};
 use crate::domain::ids::{Position, Shard};
@@ -29,8 +33,10 @@ pub(super) struct KafkaFeed {
     tracks: Tracks,
     repair: Repair,
     offsets: Offsets,
-    /// Events that come next, not yet in an item.
+    /// Events that come next, not yet confirmed by the store.
     gathered: Vec<Arc<Envelope>>,
+    /// What came behind them and is not a record.
+    change: Option<Arrival>,
     pending: VecDeque<FeedItem>,
     counters: Counters,
 }
@@ -63,6 +69,7 @@ impl KafkaFeed {
             repair: Repair::new(pool),
             offsets: Offsets::default(),
             gathered: Vec::new(),
+            change: None,
             pending: VecDeque::new(),
             counters: Counters::of(&subscription.name),
         })
@@ -72,6 +79,15 @@ impl KafkaFeed {
         loop {
             if let Some(item) = self.pending.pop_front() {
                 return Ok(item);
+            }
+            if !self.gathered.is_empty() {
+                self.confirm().await?;
+                self.hand_on();
+                continue;
+            }
+            if let Some(change) = self.change.take() {
+                self.change(change);
+                continue;
             }
             if self.ask_the_store().await? {
                 continue;
@@ -83,18 +99,27 @@ impl KafkaFeed {
                 arrival = self.consumer.arrival() => self.take_what_is_there(arrival)?,
                 () = sleep_until(alarm.unwrap_or_else(Instant::now)), if alarm.is_some() => {
                     self.tracks.notice_silence(Taken::Everything, Instant::now());
+                    self.hand_on();
                 }
             }
-            self.hand_on();
         }
+    }
+
+    pub(super) async fn recognises(&mut self) -> Result<bool, Error> {
+        self.repair.recognises().await
     }
 
     pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>) {
         let shards: Vec<_> = places.iter().map(|(shard, _)| *shard).collect();
         // What was read behind the old places comes again behind the new ones.
         self.pending.iter_mut().for_each(|item| item.forget(&shards));
+        self.gathered.retain(|event| !shards.contains(&event.shard));
         let given_up = self.tracks.resume(places, Instant::now());
         self.give_up(given_up);
+    }
+
+    pub(super) fn taken_back(&self, shards: &[Shard]) -> Vec<Shard> {
+        self.consumer.taken_back(shards)
     }
 
     pub(super) fn commit_hint(&mut self, places: &[(Shard, Position)]) {
@@ -107,6 +132,34 @@ impl KafkaFeed {
 
     pub(super) async fn close(self) {
         self.consumer.close().await;
+    }
+
+    /// Shows the store what was gathered, and lets go of what it does not vouch for. Cancel-safe: until it has answered, nothing
+    /// has changed.
+    async fn confirm(&mut self) -> Result<(), Error> {
+        let back = match self.repair.confirm(&self.tracks.unsure()).await? {
+            Confirmed::All => {
+                self.tracks.confirm(Instant::now());
+                return Ok(());
+            }
+            Confirmed::Dead(places) => {
+                let back = self.tracks.go_back(Some(&places));
+                self.tracks.confirm(Instant::now());
+                self.counters.dead.increment(self.gathered_of(&back) as u64);
+                back
+            }
+            // The repair brings it when the store is there again.
+            Confirmed::Unknown => {
+                self.tracks.doubt_all();
+                self.tracks.go_back(None)
+            }
+        };
+        self.gathered.retain(|event| !back.contains(&event.shard));
+        Ok(())
+    }
+
+    fn gathered_of(&self, shards: &[Shard]) -> usize {
+        self.gathered.iter().filter(|event| shards.contains(&event.shard)).count()
     }
 
     /// The repair: one statement about what is in doubt, or else about what was not confirmed for long. Returns whether
@@ -139,28 +192,19 @@ impl KafkaFeed {
     }
 
     fn take_what_is_there(&mut self, first: Arrival) -> Result<(), Error> {
-        self.take(first)?;
-        while self.gathered.len() < self.batch_events_max
-            && let Some(arrival) = self.consumer.try_arrival()
-        {
-            self.take(arrival)?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, arrival: Arrival) -> Result<(), Error> {
-        let records = match arrival {
-            Arrival::Records(records) => records,
-            change => {
+        let mut arrived = Some(first);
+        while let Some(arrival) = arrived {
+            let Arrival::Records(records) = arrival else {
                 // What was gathered came before the change.
-                self.hand_on();
-                self.change(change);
+                self.change = Some(arrival);
                 return Ok(());
+            };
+            let now = Instant::now();
+            for record in records {
+                self.see(record, now)?;
             }
-        };
-        let now = Instant::now();
-        for record in records {
-            self.see(record, now)?;
+            let is_enough = self.gathered.len() >= self.batch_events_max;
+            arrived = if is_enough { None } else { self.consumer.try_arrival() };
         }
         Ok(())
     }

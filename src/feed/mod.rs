@@ -10,6 +10,7 @@
 //! | load the checkpoints, answer with [`Feed::resume`] | consumer |
 //! | read what the store has after each place, the place's own event first: another one there is a fork | feed |
 //! | follow the tail or the partitions; a break in the chain is repaired from the store | feed |
+//! | what Kafka brought is looked up in the store, the last event of each shard, before it is handed on | feed |
 //! | [`FeedItem::Batch`]: apply, write rows and checkpoint in one transaction | consumer |
 //! | the checkpoint was somebody else's: drop the state, reload, [`Feed::resume`] again | consumer |
 //! | [`FeedItem::Revoked`]: drop the state | consumer |
@@ -26,7 +27,7 @@ mod metric;
 mod offsets;
 mod repair;
 mod store;
-mod tracks;
+pub(crate) mod tracks;
 mod window;
 
 use std::sync::Arc;
@@ -146,7 +147,7 @@ pub enum Source {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The store's history is not the one this consumer has read: halt.
-    #[error("the log has forked: {0}; what was read of the other history must be rebuilt from this one")]
+    #[error("the log has forked: {0}; {advice}", advice = event_store::AFTER_A_RESTORE)]
     Fork(String),
     /// The store gave an answer that trying again does not change.
     #[error("the log cannot be read")]
@@ -200,6 +201,18 @@ impl Feed {
         }
     }
 
+    /// Whether the store can be reached and is the one that was read: to be asked before checkpoints are loaded, and the
+    /// missing ones written. A store that is being restored must not be written to.
+    ///
+    /// # Errors
+    /// A fork, or what trying again does not change.
+    pub async fn recognises_the_store(&mut self) -> Result<bool, Error> {
+        match &mut self.0 {
+            Kind::Store(feed) => feed.recognises().await,
+            Kind::Kafka(feed) => feed.recognises().await,
+        }
+    }
+
     /// Goes on after these places. For a shard that was resumed before, the new place replaces the old one: this is
     /// also the way back after a lost race for a checkpoint. Places of shards that are not mine any more are ignored.
     ///
@@ -211,6 +224,16 @@ impl Feed {
             Kind::Kafka(feed) => feed.resume(places),
         }
         Ok(())
+    }
+
+    /// Of these shards, those that are somebody else's by now although the [`FeedItem::Revoked`] that says so may still be to
+    /// come. A consumer that is busy lets go of them before it writes: its price changes, or its checkpoints loaded again,
+    /// would only take the shard from the new owner for a moment.
+    pub fn taken_back(&self, shards: &[Shard]) -> Vec<Shard> {
+        match &self.0 {
+            Kind::Store(_) => Vec::new(),
+            Kind::Kafka(feed) => feed.taken_back(shards),
+        }
     }
 
     /// Tells Kafka how far the checkpoints are, so that ordinary tools show the lag. Nothing depends on it.

@@ -1,4 +1,8 @@
-//! Asking the store what comes after some places: the one statement behind resumes, gaps, doubts and idle shards.
+//! Asking the store: what comes after some places, and whether it has what the bus has brought.
+//!
+//! The first is the one statement behind resumes, gaps, doubts and idle shards. Before it, every time, the newest place that
+//! this reader has ever seen is looked up: its checkpoints may have been restored together with the log, and then nothing else is left
+//! that knows of the other history.
 
 use std::time::Duration;
 
@@ -8,7 +12,9 @@ use tokio::time::Instant;
 use super::{Error, metric};
 use crate::domain::ids::{Epoch, Position, Shard};
 use crate::event_store::read::{self, Slice};
-use crate::event_store::{self, ChunkSize};
+use crate::event_store::{self, ChunkSize, Place, PlaceCheck, Witness, check_places};
+use crate::events::Envelope;
+use crate::postgres::answered;
 use crate::retry::Backoff;
 
 /// How much one answer may bring: events, and bytes, roughly.
@@ -20,6 +26,7 @@ const BYTES: usize = 8 << 20;
 pub(super) struct Repair {
     pool: PgPool,
     chunk: ChunkSize,
+    witness: Witness,
     pauses: Backoff,
     not_before: Option<Instant>,
 }
@@ -32,11 +39,23 @@ pub(super) struct Answer {
     pub(super) epoch: Epoch,
 }
 
+/// What the store says to what the bus has brought.
+#[derive(Debug)]
+pub(super) enum Confirmed {
+    /// It has all of it.
+    All,
+    /// It does not have these, and knows a later epoch than theirs: a relay of a dead history wrote them.
+    Dead(Vec<Place>),
+    /// It is away.
+    Unknown,
+}
+
 impl Repair {
     pub(super) fn new(pool: PgPool) -> Self {
         Self {
             pool,
             chunk: ChunkSize::new(EVENTS_MAX, BYTES),
+            witness: Witness::default(),
             pauses: Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2)),
             not_before: None,
         }
@@ -53,14 +72,64 @@ impl Repair {
     /// # Errors
     /// What trying again does not change.
     pub(super) async fn ask(&mut self, asked: &[(Shard, Position)]) -> Result<Option<Answer>, Error> {
-        match self.try_ask(asked).await {
+        let answer = answered(self.try_ask(asked)).await;
+        let Some(answer) = self.settle(answer)? else { return Ok(None) };
+        self.chunk.observe(&answer.slice.events);
+        if let Some(newest) = answer.slice.events.last() {
+            self.saw(newest);
+        }
+        metrics::counter!(metric::REPAIRS).increment(1);
+        Ok(Some(answer))
+    }
+
+    /// The reader has seen this event of the store.
+    pub(super) fn saw(&self, event: &Envelope) {
+        self.witness.saw(Place::from(event));
+    }
+
+    /// Whether the store is there and has the newest place that this reader has seen. Cancel-safe.
+    ///
+    /// # Errors
+    /// A fork, and what trying again does not change.
+    pub(super) async fn recognises(&mut self) -> Result<bool, Error> {
+        let checked = answered(self.witness.check(&self.pool)).await;
+        match self.settle(checked)? {
+            Some(PlaceCheck::Fork { reason }) => Err(Error::Fork(reason)),
+            Some(PlaceCheck::Same) => Ok(true),
+            None => Ok(false),
+        }
+    }
+
+    /// Looks up events that the bus has brought: one lookup of a key each. Cancel-safe.
+    ///
+    /// # Errors
+    /// A fork, and what trying again does not change.
+    pub(super) async fn confirm(&mut self, places: &[Place]) -> Result<Confirmed, Error> {
+        if self.resting_until(Instant::now()).is_some() {
+            return Ok(Confirmed::Unknown);
+        }
+        let missing = answered(self.missing(places)).await;
+        let Some((missing, newest)) = self.settle(missing)? else { return Ok(Confirmed::Unknown) };
+        if let Some((_, reason)) = missing.iter().find(|(place, _)| place.epoch >= newest) {
+            return Err(Error::Fork(format!("Kafka has another history: {reason}")));
+        }
+        if !missing.is_empty() {
+            return Ok(Confirmed::Dead(missing.into_iter().map(|(place, _)| place).collect()));
+        }
+        if let Some(last) = places.iter().max_by_key(|place| place.position) {
+            self.witness.saw(last.clone());
+        }
+        Ok(Confirmed::All)
+    }
+
+    /// Notes whether the store is there. None if it is away.
+    fn settle<T>(&mut self, answer: Result<T, event_store::Error>) -> Result<Option<T>, Error> {
+        match answer {
             Ok(answer) => {
                 if self.not_before.take().is_some() {
                     self.pauses.reset();
                     tracing::info!("the store answers again");
                 }
-                self.chunk.observe(&answer.slice.events);
-                metrics::counter!(metric::REPAIRS).increment(1);
                 Ok(Some(answer))
             }
             Err(error) if error.is_transient() => {
@@ -75,6 +144,9 @@ impl Repair {
     }
 
     async fn try_ask(&self, asked: &[(Shard, Position)]) -> Result<Answer, event_store::Error> {
+        if let PlaceCheck::Fork { reason } = self.witness.check(&self.pool).await? {
+            return Err(event_store::Error::Fork { reason });
+        }
         // The epoch first: should another begin between the statements, its events are asked about again.
         let epoch = read::epoch_at_head(&self.pool).await?;
         // Two at least: the first one is the reader's own.
@@ -82,5 +154,12 @@ impl Repair {
         let limit = i64::try_from(limit_per_shard).unwrap_or(i64::MAX);
         let slice = read::shards_after(&self.pool, asked, limit).await?;
         Ok(Answer { slice, limit_per_shard, epoch })
+    }
+
+    /// What the store does not have, and its newest epoch where that matters.
+    async fn missing(&self, places: &[Place]) -> Result<(Vec<(Place, String)>, Epoch), event_store::Error> {
+        let missing = check_places(&self.pool, places).await?;
+        let newest = if missing.is_empty() { Epoch(0) } else { read::epoch_at_head(&self.pool).await? };
+        Ok((missing, newest))
     }
 }

@@ -23,9 +23,9 @@ use super::tracks::Tracks;
 use super::window::{Window, WindowLimits};
 use super::{Batch, Error, FeedItem, Mode, Subscription, metric};
 use crate::domain::ids::{Position, Shard};
-use crate::event_store::{self, ChunkSize, Place, PlaceCheck, check_place, read};
+use crate::event_store::{ChunkSize, Place, PlaceCheck, check_place, head_place, read};
 use crate::events::Envelope;
-use crate::postgres::{Listener, Wake};
+use crate::postgres::{Listener, Wake, answered, checked_often};
 use crate::retry::Backoff;
 
 const CHANNEL: &str = "insight_head";
@@ -130,17 +130,21 @@ impl Reader {
         limits: WindowLimits,
     ) -> Result<bool, Error> {
         let Some(place) = last else {
-            let place = head_place(&self.pool).await?;
+            let place = match answered(head_place(&self.pool)).await? {
+                Some(place) => place,
+                None => Place::origin(answered(read::epoch_at_head(&self.pool)).await?),
+            };
             self.shared.change_window(|window| *window = Window::new(place.position, limits));
             self.shared.state.send_replace(State::At(place.position));
             *last = Some(place);
             return Ok(true);
         };
-        if doubtful && let PlaceCheck::Fork { reason } = check_place(&self.pool, place).await? {
+        if doubtful && let PlaceCheck::Fork { reason } = answered(check_place(&self.pool, place)).await? {
             return Err(Error::Fork(reason));
         }
         let limit = self.chunk.events();
-        let slice = read::after(&self.pool, place.position, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+        let wanted = i64::try_from(limit).unwrap_or(i64::MAX);
+        let slice = answered(read::after(&self.pool, place.position, wanted)).await?;
         if slice.head < place.position {
             return Err(Error::Fork(format!("the head was {} and is now {}", place.position, slice.head)));
         }
@@ -152,14 +156,6 @@ impl Reader {
         self.shared.state.send_replace(State::At(end));
         metrics::gauge!(metric::WINDOW_END).set(end.0 as f64);
         Ok(more)
-    }
-}
-
-async fn head_place(pool: &PgPool) -> Result<Place, event_store::Error> {
-    let head = read::head(pool).await?;
-    match read::find(pool, head).await? {
-        Some(event) => Ok(Place::from(&event)),
-        None => Ok(Place::origin(read::epoch_at_head(pool).await?)),
     }
 }
 
@@ -186,7 +182,7 @@ impl StoreFeed {
         let mut pending = VecDeque::new();
         let lock = match subscription.mode {
             Mode::Group => {
-                let options = (*tail.pool.connect_options()).clone();
+                let options = checked_often(&tail.pool.connect_options());
                 Some(Contender::start(options, format!("feed {}", subscription.name)))
             }
             Mode::Manual => {
@@ -224,6 +220,10 @@ impl StoreFeed {
                 self.wait().await;
             }
         }
+    }
+
+    pub(super) async fn recognises(&mut self) -> Result<bool, Error> {
+        self.repair.recognises().await
     }
 
     pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>) {
@@ -288,6 +288,9 @@ impl StoreFeed {
         };
         let mut events = Vec::new();
         let mut passed = from;
+        if let Some(newest) = seen.last() {
+            self.repair.saw(newest);
+        }
         for event in seen {
             passed = event.position;
             if self.tracks.read(&event) {

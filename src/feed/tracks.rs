@@ -9,6 +9,10 @@
 //! - every ten seconds in any case, so that a restored store is noticed by a busy reader too. What that brings is no reason to
 //!   go on asking: the bus is bringing the rest.
 //!
+//! What the bus brings moves a shard on, but is not handed on before the store has vouched for the last event of it: by the chain
+//! it has then vouched for all of them. A topic may hold another history than a restored store, and continue what
+//! both have in common without a break.
+//!
 //! A shard that the group took back because it thought this member dead is followed on as **adrift** until the next
 //! assignment: with no broker to be reached nobody else will take it. If somebody else has, the checkpoint's
 //! revision says so, the consumer resumes, and an adrift shard that is resumed is given up.
@@ -36,7 +40,7 @@ const TELL_EVERY: Duration = Duration::from_millis(500);
 
 /// The shards of one feed.
 #[derive(Debug, Default)]
-pub(super) struct Tracks {
+pub(crate) struct Tracks {
     waiting: BTreeSet<Shard>,
     followed: BTreeMap<Shard, Track>,
     told_at: Option<Instant>,
@@ -45,6 +49,8 @@ pub(super) struct Tracks {
 #[derive(Debug)]
 struct Track {
     cursor: ChainCursor,
+    /// Where the cursor stood when the store last vouched for it.
+    sure: ChainCursor,
     /// The store is to be asked as soon as possible.
     doubtful: bool,
     adrift: bool,
@@ -57,21 +63,21 @@ struct Track {
 
 /// How much was taken of what has arrived.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Taken {
+pub(crate) enum Taken {
     Everything,
     Some,
 }
 
 /// What an assignment changes for the consumer.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) revoked: Vec<Shard>,
-    pub(super) assigned: Vec<Shard>,
+pub(crate) struct Change {
+    pub(crate) revoked: Vec<Shard>,
+    pub(crate) assigned: Vec<Shard>,
 }
 
 /// What became of an event that arrived.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Seen {
+pub(crate) enum Seen {
     /// It comes next: hand it on.
     Next,
     /// Of no use.
@@ -86,7 +92,7 @@ pub(super) enum Seen {
 
 impl Tracks {
     /// The group gives these to me. Those that were adrift go on where they are; what stays adrift is given up.
-    pub(super) fn assign(&mut self, shards: &[Shard]) -> Change {
+    pub(crate) fn assign(&mut self, shards: &[Shard]) -> Change {
         let mut change = Change::default();
         for (shard, track) in &mut self.followed {
             if track.adrift && !shards.contains(shard) {
@@ -106,14 +112,14 @@ impl Tracks {
     }
 
     /// The group takes these back in good order. Returns those that were mine.
-    pub(super) fn revoke(&mut self, shards: &[Shard]) -> Vec<Shard> {
+    pub(crate) fn revoke(&mut self, shards: &[Shard]) -> Vec<Shard> {
         let (mine, _) = self.mine(shards);
         self.forget(&mine);
         mine
     }
 
     /// The group took these back without asking. Returns those the consumer must drop; the others are adrift.
-    pub(super) fn lose(&mut self, shards: &[Shard]) -> Vec<Shard> {
+    pub(crate) fn lose(&mut self, shards: &[Shard]) -> Vec<Shard> {
         let (mine, followed) = self.mine(shards);
         for shard in &followed {
             if let Some(track) = self.followed.get_mut(shard) {
@@ -126,13 +132,13 @@ impl Tracks {
     }
 
     /// Everything is taken back.
-    pub(super) fn revoke_all(&mut self) -> Vec<Shard> {
+    pub(crate) fn revoke_all(&mut self) -> Vec<Shard> {
         let all: Vec<_> = self.waiting.iter().chain(self.followed.keys()).copied().collect();
         self.revoke(&all)
     }
 
     /// Follows shards from these places on. Returns the adrift ones, which are given up instead.
-    pub(super) fn resume(&mut self, places: Vec<(Shard, Place)>, now: Instant) -> Vec<Shard> {
+    pub(crate) fn resume(&mut self, places: Vec<(Shard, Place)>, now: Instant) -> Vec<Shard> {
         let mut given_up = Vec::new();
         for (shard, place) in places {
             match self.followed.get(&shard) {
@@ -143,7 +149,9 @@ impl Tracks {
             }
             let cursor = ChainCursor::new(place);
             let told = cursor.scanned_to();
-            let track = Track { cursor, doubtful: true, adrift: false, heard: now, confirmed: now, told };
+            let sure = cursor.clone();
+            let track =
+                Track { cursor, sure, doubtful: true, adrift: false, heard: now, confirmed: now, told };
             self.followed.insert(shard, track);
         }
         self.forget(&given_up);
@@ -151,7 +159,7 @@ impl Tracks {
     }
 
     /// An event came by the bus.
-    pub(super) fn see(&mut self, link: &Link, event: &Envelope, now: Instant) -> Seen {
+    pub(crate) fn see(&mut self, link: &Link, event: &Envelope, now: Instant) -> Seen {
         let Some(track) = self.followed.get_mut(&event.shard) else {
             return Seen::NotFollowed;
         };
@@ -170,8 +178,40 @@ impl Tracks {
         }
     }
 
+    /// The places that shards have come to by the bus alone since the store last vouched for them.
+    pub(crate) fn unsure(&self) -> Vec<Place> {
+        let unsure = self.followed.values().filter(|track| track.cursor.place() != track.sure.place());
+        unsure.map(|track| track.cursor.place().clone()).collect()
+    }
+
+    /// The store vouches for where all shards are.
+    pub(crate) fn confirm(&mut self, now: Instant) {
+        for track in self.followed.values_mut() {
+            if track.cursor.place() != track.sure.place() {
+                track.confirmed = now;
+            }
+            track.sure = track.cursor.clone();
+        }
+    }
+
+    /// The store does not vouch for where these shards are, or for any if none are named: they go back, and the store is to be
+    /// asked. Returns the shards.
+    pub(crate) fn go_back(&mut self, from: Option<&[Place]>) -> Vec<Shard> {
+        let mut back = Vec::new();
+        for (shard, track) in &mut self.followed {
+            let place = track.cursor.place();
+            let is_meant = from.is_none_or(|places| places.contains(place));
+            if is_meant && place != track.sure.place() {
+                track.cursor = track.sure.clone();
+                track.doubtful = true;
+                back.push(*shard);
+            }
+        }
+        back
+    }
+
     /// An event came from the store in the order of the whole log. Whether it is to be handed on.
-    pub(super) fn read(&mut self, event: &Envelope) -> bool {
+    pub(crate) fn read(&mut self, event: &Envelope) -> bool {
         match self.followed.get_mut(&event.shard) {
             Some(track) if event.position > track.cursor.scanned_to() => {
                 track.cursor.apply(event);
@@ -182,48 +222,48 @@ impl Tracks {
     }
 
     /// The reader of the whole log has come to `position`.
-    pub(super) fn passed(&mut self, position: Position) {
+    pub(crate) fn passed(&mut self, position: Position) {
         for track in self.followed.values_mut() {
             track.cursor.passed(position);
         }
     }
 
     /// How far all followed shards are complete; none if none is followed.
-    pub(super) fn least_scanned_to(&self) -> Option<Position> {
+    pub(crate) fn least_scanned_to(&self) -> Option<Position> {
         self.followed.values().map(|track| track.cursor.scanned_to()).min()
     }
 
     /// The last event of a shard that was handed on.
-    pub(super) fn position(&self, shard: Shard) -> Option<Position> {
+    pub(crate) fn position(&self, shard: Shard) -> Option<Position> {
         self.followed.get(&shard).map(|track| track.cursor.position())
     }
 
     /// The store may be another one than before: ask it about every shard.
-    pub(super) fn doubt_all(&mut self) {
+    pub(crate) fn doubt_all(&mut self) {
         for track in self.followed.values_mut() {
             track.doubtful = true;
         }
     }
 
     /// These shards are behind `position`, where the memory of the reader of the whole log begins.
-    pub(super) fn doubt_behind(&mut self, position: Position) {
+    pub(crate) fn doubt_behind(&mut self, position: Position) {
         for track in self.followed.values_mut() {
             track.doubtful |= track.cursor.scanned_to() < position;
         }
     }
 
     /// About which shards the store is to be asked at once, and from where.
-    pub(super) fn doubtful(&self) -> Vec<(Shard, Position)> {
+    pub(crate) fn doubtful(&self) -> Vec<(Shard, Position)> {
         self.asking(|track| track.doubtful)
     }
 
     /// Whether there are such shards.
-    pub(super) fn in_doubt(&self) -> bool {
+    pub(crate) fn in_doubt(&self) -> bool {
         self.followed.values().any(|track| track.doubtful)
     }
 
     /// Shards of which nothing came for too long are in doubt; sooner if everything was `taken` that has arrived.
-    pub(super) fn notice_silence(&mut self, taken: Taken, now: Instant) {
+    pub(crate) fn notice_silence(&mut self, taken: Taken, now: Instant) {
         let silent = match taken {
             Taken::Everything => SILENT,
             Taken::Some => SILENT_IN_BACKLOG,
@@ -234,12 +274,12 @@ impl Tracks {
     }
 
     /// Those of which it is time to ask whether the store still knows them.
-    pub(super) fn unconfirmed(&self, now: Instant) -> Vec<(Shard, Position)> {
+    pub(crate) fn unconfirmed(&self, now: Instant) -> Vec<(Shard, Position)> {
         self.asking(|track| now >= track.unconfirmed_at())
     }
 
     /// When the next shard will be silent or unconfirmed.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(crate) fn next_due(&self) -> Option<Instant> {
         let due = |track: &Track| (track.last_word() + SILENT).min(track.unconfirmed_at());
         self.followed.values().map(due).min()
     }
@@ -248,7 +288,7 @@ impl Tracks {
     ///
     /// # Errors
     /// The reason for a fork.
-    pub(super) fn repaired(
+    pub(crate) fn repaired(
         &mut self,
         asked: &[(Shard, Position)],
         slice: Slice,
@@ -268,6 +308,7 @@ impl Tracks {
             let whole = Completeness { epoch, head: slice.head, more };
             let next =
                 track.cursor.repaired(events, whole).map_err(|reason| format!("shard {shard}: {reason}"))?;
+            track.sure = track.cursor.clone();
             brought.extend(next);
             track.doubtful &= more;
             track.confirmed = now;
@@ -277,7 +318,7 @@ impl Tracks {
     }
 
     /// What is to be told about completeness with a batch of `events`: their shards, and from time to time all.
-    pub(super) fn tell(&mut self, events: &[Arc<Envelope>], now: Instant) -> Vec<(Shard, Position)> {
+    pub(crate) fn tell(&mut self, events: &[Arc<Envelope>], now: Instant) -> Vec<(Shard, Position)> {
         let all = self.tell_due().is_none_or(|due| now >= due);
         if all {
             self.told_at = Some(now);
@@ -295,12 +336,12 @@ impl Tracks {
     }
 
     /// When progress without events is to be told next; none if it never was.
-    pub(super) fn tell_due(&self) -> Option<Instant> {
+    pub(crate) fn tell_due(&self) -> Option<Instant> {
         self.told_at.map(|at| at + TELL_EVERY)
     }
 
     /// Whether there is progress that was not told yet.
-    pub(super) fn untold(&self) -> bool {
+    pub(crate) fn untold(&self) -> bool {
         self.followed.values().any(|track| track.cursor.scanned_to() > track.told)
     }
 

@@ -22,7 +22,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use tokio::sync::{mpsc, oneshot};
 
 use super::headers::{self, Record};
-use super::rebalances::Rebalances;
+use super::rebalances::{Rebalances, TakenBack};
 use super::watchdog::Watchdog;
 use super::{Error, KafkaSettings, metric, topics};
 use crate::domain::ids::Shard;
@@ -78,6 +78,8 @@ struct Shared {
     stop: AtomicBool,
     /// By shard, the offset of the next record to be read.
     commits: Mutex<BTreeMap<Shard, i64>>,
+    /// What the group has taken back in good order and not given again.
+    taken_back: Arc<TakenBack>,
 }
 
 impl Consumer {
@@ -130,6 +132,12 @@ impl Consumer {
     /// Lets the group's offset of a shard be `next`, soon.
     pub fn commit(&self, shard: Shard, next: i64) {
         self.shared.commits().insert(shard, next);
+    }
+
+    /// Of these shards, those that the group has taken back, also if nobody has come to the [`Arrival`] that says so: they
+    /// have another owner by now.
+    pub fn taken_back(&self, shards: &[Shard]) -> Vec<Shard> {
+        self.shared.taken_back.among(shards)
     }
 
     /// Leaves the group, and waits a little until that is done.
@@ -226,11 +234,13 @@ impl Reader {
                 .set("group.id", self.settings.group_name(name))
                 .set("partition.assignment.strategy", "cooperative-sticky")
                 .set("session.timeout.ms", session_ms.to_string())
-                .set("heartbeat.interval.ms", (session_ms / 4).to_string()),
+                // A member learns by its next heartbeat that the group is being dealt anew, and shards that move stand
+                // still until every member knows.
+                .set("heartbeat.interval.ms", (session_ms / 20).to_string()),
             // The library wants a name to assign partitions, although nobody joins.
             Membership::Alone => config.set("group.id", self.settings.group_name("alone")),
         };
-        let context = Rebalances::new(self.settings.clone());
+        let context = Rebalances::new(self.settings.clone(), Arc::clone(&self.shared.taken_back));
         config.create_with_context(context).map_err(Error::Settings)
     }
 

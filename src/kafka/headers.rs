@@ -21,12 +21,10 @@ use rdkafka::Message;
 use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use crate::domain::ids::{Epoch, Position, Shard, StreamId, Version};
-use crate::events::{Envelope, EventId};
+use crate::events::{Envelope, EventId, SOURCE};
 
 /// The event before another one in its shard.
 pub type Previous = Option<(Position, EventId)>;
-
-const SOURCE: &str = "/portfolio-insight/log";
 
 /// An event and its link in the chain, as read from a partition.
 #[derive(Debug, Clone)]

@@ -6,12 +6,14 @@
 mod broker_log;
 pub mod consumer;
 mod error;
+pub mod groups;
 mod headers;
 mod metric;
 mod producer;
 mod rebalances;
 pub mod scan;
 mod settings;
+mod topic_admin;
 pub mod topics;
 mod watchdog;
 

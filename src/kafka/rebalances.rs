@@ -1,7 +1,8 @@
 //! What the client library tells while a consumer polls: rebalances, statistics, its log.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -13,17 +14,35 @@ use super::consumer::Arrival;
 use super::{KafkaSettings, broker_log};
 use crate::domain::ids::Shard;
 
+/// Shards that the group has taken back and not given again, known at once. What is queued behind records says the same
+/// later, in order.
+#[derive(Debug, Default)]
+pub(super) struct TakenBack(Mutex<BTreeSet<Shard>>);
+
+impl TakenBack {
+    /// Those of `shards` that were taken back.
+    pub(super) fn among(&self, shards: &[Shard]) -> Vec<Shard> {
+        let taken = self.taken();
+        shards.iter().copied().filter(|shard| taken.contains(shard)).collect()
+    }
+
+    fn taken(&self) -> MutexGuard<'_, BTreeSet<Shard>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Notes what the group decides, while the library carries it out.
 pub(super) struct Rebalances {
     settings: KafkaSettings,
     changes: Mutex<Vec<Arrival>>,
+    taken_back: Arc<TakenBack>,
     lag: AtomicI64,
 }
 
 impl Rebalances {
     /// For one client.
-    pub(super) fn new(settings: KafkaSettings) -> Self {
-        Self { settings, changes: Mutex::default(), lag: AtomicI64::new(0) }
+    pub(super) fn new(settings: KafkaSettings, taken_back: Arc<TakenBack>) -> Self {
+        Self { settings, changes: Mutex::default(), taken_back, lag: AtomicI64::new(0) }
     }
 
     /// How many records are there that were not fetched, as of the last statistics.
@@ -71,6 +90,9 @@ impl ConsumerContext for Rebalances {
             let shards = self.shards(partitions);
             let lost = client.assignment_lost();
             tracing::info!(?shards, lost, "shards revoked");
+            if !lost {
+                self.taken_back.taken().extend(&shards);
+            }
             self.note(if lost { Arrival::Lost(shards) } else { Arrival::Revoked(shards) });
         }
     }
@@ -80,6 +102,7 @@ impl ConsumerContext for Rebalances {
             Rebalance::Assign(partitions) => {
                 let shards = self.shards(partitions);
                 tracing::info!(?shards, "shards assigned");
+                self.taken_back.taken().retain(|shard| !shards.contains(shard));
                 self.note(Arrival::Assigned(shards));
             }
             Rebalance::Revoke(_) => {}

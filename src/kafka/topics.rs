@@ -1,19 +1,11 @@
-//! The topics, as `kafka/topics.toml` declares them: which shard is which partition, and making it so.
-//!
-//! A partition is a shard for ever. So a topic with another number of partitions is refused rather than repaired: the way
-//! out is a new topic, which the relay fills from the log.
+//! The topics, as `kafka/topics.toml` declares them: which shard is which partition.
 
 use std::sync::LazyLock;
 
-use rdkafka::admin::{
-    AdminClient, AdminOptions, AlterConfig, ConfigSource, NewTopic, ResourceSpecifier, TopicReplication,
-};
-use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
 use serde::Deserialize;
 
-use super::{Error, KafkaSettings};
+use super::KafkaSettings;
+pub use super::topic_admin::{Applied, Description, Difference, apply, describe, differences};
 use crate::domain::ids::{SHARDS, Shard};
 
 const DECLARED: &str = include_str!("../../kafka/topics.toml");
@@ -60,7 +52,8 @@ impl Topic {
         (self.first_shard..self.first_shard + self.partitions).contains(&shard.0)
     }
 
-    fn retention_ms(&self) -> String {
+    /// The same as the broker wants it.
+    pub(super) fn retention_ms(&self) -> String {
         (u64::from(self.retention_days) * 24 * 60 * 60 * 1_000).to_string()
     }
 }
@@ -104,125 +97,6 @@ impl KafkaSettings {
         let partition = i16::try_from(partition).ok().filter(|p| (0..topic.partitions).contains(p))?;
         Some(Shard(topic.first_shard + partition))
     }
-}
-
-/// What there is of a declared topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Description {
-    /// Its name on the broker.
-    pub name: String,
-    /// As declared.
-    pub declared: &'static Topic,
-    /// How many partitions there are; none if the topic is missing.
-    pub partitions: Option<usize>,
-}
-
-/// Compares what there is with what is declared.
-///
-/// # Errors
-/// Brokers that do not answer.
-pub async fn describe(settings: &KafkaSettings) -> Result<Vec<Description>, Error> {
-    let settings = settings.clone();
-    let describing = tokio::task::spawn_blocking(move || describe_blocking(&settings));
-    describing.await.expect("asking for metadata does not panic")
-}
-
-fn describe_blocking(settings: &KafkaSettings) -> Result<Vec<Description>, Error> {
-    let client: BaseConsumer = settings.client().create().map_err(Error::Settings)?;
-    let metadata = client
-        .fetch_metadata(None, settings.request_timeout)
-        .map_err(Error::request(format!("asking {} for its topics", settings.brokers)))?;
-    let describe = |declared: &'static Topic| {
-        let name = settings.topic_name(declared);
-        let found = metadata.topics().iter().find(|topic| topic.name() == name);
-        let partitions = found.map(|topic| topic.partitions().len()).filter(|partitions| *partitions > 0);
-        Description { name, declared, partitions }
-    };
-    Ok(declared().iter().map(describe).collect())
-}
-
-/// Creates the topics that are missing, sets what may change, and returns the names of those created.
-///
-/// # Errors
-/// A number of partitions that differs, a broker that refuses or does not answer.
-pub async fn apply(settings: &KafkaSettings) -> Result<Vec<String>, Error> {
-    let described = describe(settings).await?;
-    for Description { name, declared, partitions } in &described {
-        let declared = usize::try_from(declared.partitions).expect("partitions are counted from one");
-        if let Some(found) = partitions.filter(|found| *found != declared) {
-            return Err(Error::Partitions { topic: name.clone(), found, declared });
-        }
-    }
-    let (present, missing): (Vec<_>, Vec<_>) =
-        described.into_iter().partition(|topic| topic.partitions.is_some());
-    let admin: AdminClient<DefaultClientContext> = settings.client().create().map_err(Error::Settings)?;
-    let options = AdminOptions::new()
-        .request_timeout(Some(settings.request_timeout))
-        .operation_timeout(Some(settings.request_timeout));
-    set_retention(&admin, &options, &present).await?;
-    create(&admin, &options, &missing).await
-}
-
-async fn create(
-    admin: &AdminClient<DefaultClientContext>,
-    options: &AdminOptions,
-    missing: &[Description],
-) -> Result<Vec<String>, Error> {
-    if missing.is_empty() {
-        return Ok(Vec::new());
-    }
-    let retentions: Vec<_> = missing.iter().map(|topic| topic.declared.retention_ms()).collect();
-    let new = missing.iter().zip(&retentions).map(|(topic, retention_ms)| {
-        // As many copies as the brokers' own default says.
-        let replication = TopicReplication::Fixed(-1);
-        NewTopic::new(&topic.name, i32::from(topic.declared.partitions), replication)
-            .set("cleanup.policy", "delete")
-            .set("retention.ms", retention_ms)
-    });
-    let new: Vec<_> = new.collect();
-    let answers = admin.create_topics(&new, options).await.map_err(Error::request("creating topics"))?;
-    let mut created = Vec::new();
-    for answer in answers {
-        match answer {
-            Ok(name) => created.push(name),
-            // Somebody else was quicker.
-            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((topic, code)) => return Err(Error::Topic { topic, reason: code.to_string() }),
-        }
-    }
-    Ok(created)
-}
-
-/// Sets the retention where it differs. The request replaces all settings of a topic, so the others are sent with it.
-async fn set_retention(
-    admin: &AdminClient<DefaultClientContext>,
-    options: &AdminOptions,
-    present: &[Description],
-) -> Result<(), Error> {
-    for topic in present {
-        let resource = ResourceSpecifier::Topic(&topic.name);
-        let what = || Error::request(format!("settings of topic {}", topic.name));
-        let answers = admin.describe_configs([&resource], options).await.map_err(what())?;
-        let Some(Ok(current)) = answers.into_iter().next() else { continue };
-        let retention_ms = topic.declared.retention_ms();
-        let wanted = [("retention.ms", retention_ms.as_str()), ("cleanup.policy", "delete")];
-        let has = |(name, value)| current.get(name).and_then(|entry| entry.value.as_deref()) == Some(value);
-        if wanted.into_iter().all(has) {
-            continue;
-        }
-        let own = current.entries.iter().filter(|entry| entry.source == ConfigSource::DynamicTopic);
-        let kept = own.filter_map(|entry| Some((entry.name.as_str(), entry.value.as_deref()?)));
-        let kept = kept.filter(|(name, _)| wanted.iter().all(|(wanted, _)| wanted != name));
-        let change = wanted
-            .into_iter()
-            .chain(kept)
-            .fold(AlterConfig::new(resource), |change, (name, value)| change.set(name, value));
-        for answer in admin.alter_configs([&change], options).await.map_err(what())? {
-            answer
-                .map_err(|(_, code)| Error::Topic { topic: topic.name.clone(), reason: code.to_string() })?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -152,14 +152,16 @@ impl EmbeddedPostgres {
     pub async fn start(data_folder: impl Into<PathBuf>) -> Result<Self, Error> {
         let data_folder = data_folder.into();
         let server = blocking(move || Server::start(&data_folder)).await?;
-        let options = PgConnectOptions::new_without_pgpass()
-            .socket(server.folder.socket())
-            .port(5432)
-            .username(USER)
-            .database(DATABASE);
+        let options = options_at(server.folder.socket());
         let embedded = Self { server, options };
         super::create_database(&embedded.options).await.map_err(Error::Database)?;
         Ok(embedded)
+    }
+
+    /// How to connect to the server that another process runs in `data_folder`: for a look beside it.
+    pub fn options_of_running(data_folder: &Path) -> PgConnectOptions {
+        let root = data_folder.canonicalize().unwrap_or_else(|_| data_folder.to_owned());
+        options_at(folder::socket_of(&root))
     }
 
     /// How to connect, for [`connect`](super::connect).
@@ -194,6 +196,10 @@ impl EmbeddedPostgres {
     pub async fn stop(self) -> Result<(), Error> {
         blocking(move || self.server.stop()).await
     }
+}
+
+fn options_at(socket: PathBuf) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass().socket(socket).port(5432).username(USER).database(DATABASE)
 }
 
 /// Whether there is such a process that is more than an entry in a table.

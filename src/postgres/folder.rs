@@ -135,22 +135,27 @@ impl Folder {
         private_folder(&self.server(), user)
     }
 
-    /// The folder for the socket: inside the data folder or, where its path would be too long for a socket, a short one in
-    /// the system's temporary folder.
+    /// The folder for the socket.
     pub(super) fn socket(&self) -> PathBuf {
-        let inside = self.server().join("run");
-        if inside.join(SOCKET).as_os_str().len() <= SOCKET_PATH_MAX {
-            return inside;
-        }
-        let digest = Sha256::digest(self.root.as_os_str().as_bytes());
-        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        std::env::temp_dir().join(format!("insight-{name}"))
+        socket_of(&self.root)
     }
 
     /// Makes it, closed to everybody else, since the socket asks no password.
     pub(super) fn make_socket_folder(&self, user: Option<ServerUser>) -> Result<(), Error> {
         private_folder(&self.socket(), user)
     }
+}
+
+/// The folder for the socket of a data folder's server: inside it or, where its path would be too long for a socket, a
+/// short one in the system's temporary folder.
+pub(super) fn socket_of(root: &Path) -> PathBuf {
+    let inside = root.join("postgres/run");
+    if inside.join(SOCKET).as_os_str().len() <= SOCKET_PATH_MAX {
+        return inside;
+    }
+    let digest = Sha256::digest(root.as_os_str().as_bytes());
+    let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    std::env::temp_dir().join(format!("insight-{name}"))
 }
 
 /// How long a folder may be in use before that is an answer.

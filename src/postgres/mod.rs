@@ -4,6 +4,7 @@
 //! [`EmbeddedPostgres`] is a server that belongs to a data folder; what it gives is connected to in the same way.
 
 mod binaries;
+mod deadline;
 mod doubt;
 mod embedded;
 mod folder;
@@ -16,11 +17,12 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection, Executor};
 
 pub use self::binaries::Error as BinariesError;
+pub use self::deadline::{answered, answered_within};
 pub use self::doubt::{doubt_connections, pool_options};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
-pub use self::session_lock::SessionLock;
+pub use self::session_lock::{LockHolder, SessionLock, checked_often, lock_holders};
 
 /// The oldest server that will do, as `server_version_num` counts.
 const VERSION_MIN: i32 = 140_000;

@@ -4,13 +4,26 @@
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection};
+
+use super::answered_within;
 
 /// How often a waiting process asks.
 const ASK_EVERY: Duration = Duration::from_millis(400);
 /// How long a holder waits for the server's word that the session lives.
 const CHECK_WITHIN: Duration = Duration::from_secs(5);
+/// How long opening a session, or asking it, may take.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
+/// After this long without a check the server ends the session of a holder that promised to check.
+const CHECKED_WITHIN: &str = "10s";
+
+/// Options for the session of a lock whose holder checks it at least every few seconds: the server ends it when nothing
+/// was heard for ten. A holder that is frozen, or whose machine vanished, would otherwise keep the lock for ever.
+#[must_use]
+pub fn checked_often(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([("idle_session_timeout", CHECKED_WITHIN)])
+}
 
 /// A session that holds an advisory lock. Dropping it closes the session, which gives the lock back.
 #[derive(Debug)]
@@ -24,7 +37,7 @@ impl SessionLock {
     /// # Errors
     /// When the session cannot be opened, or breaks while waiting.
     pub async fn acquire(options: &PgConnectOptions, name: &str) -> Result<Self, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = open(options).await?;
         while !ask(&mut connection, ALONE, name).await? {
             tokio::time::sleep(ASK_EVERY).await;
         }
@@ -36,7 +49,7 @@ impl SessionLock {
     /// # Errors
     /// When the session cannot be opened or used.
     pub async fn try_alone(options: &PgConnectOptions, name: &str) -> Result<Option<Self>, sqlx::Error> {
-        let mut connection = options.connect().await?;
+        let mut connection = open(options).await?;
         Ok(ask(&mut connection, ALONE, name).await?.then_some(Self { connection }))
     }
 
@@ -44,7 +57,7 @@ impl SessionLock {
     pub async fn acquire_shared(options: &PgConnectOptions, name: &str) -> Self {
         loop {
             let asked = async {
-                let mut connection = options.connect().await?;
+                let mut connection = open(options).await?;
                 Ok::<_, sqlx::Error>(ask(&mut connection, SHARED, name).await?.then_some(Self { connection }))
             };
             match asked.await {
@@ -61,10 +74,7 @@ impl SessionLock {
     /// # Errors
     /// When it does not, or does not answer in time: the lock is to be regarded as lost.
     pub async fn check(&mut self) -> Result<(), sqlx::Error> {
-        match tokio::time::timeout(CHECK_WITHIN, self.connection.ping()).await {
-            Ok(answer) => answer,
-            Err(_) => Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())),
-        }
+        answered_within(CHECK_WITHIN, self.connection.ping()).await
     }
 
     /// Gives the lock back.
@@ -75,12 +85,50 @@ impl SessionLock {
     }
 }
 
+/// The session that holds a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LockHolder {
+    /// As the session calls itself.
+    pub application_name: String,
+    /// Where it is from; none over a Unix socket.
+    pub address: Option<String>,
+}
+
+/// Who holds which of these locks now, alone or with others.
+///
+/// # Errors
+/// The database.
+pub async fn lock_holders(pool: &PgPool, names: &[String]) -> Result<Vec<(String, LockHolder)>, sqlx::Error> {
+    // The two halves of a key are shown as numbers without a sign.
+    const SQL: &str = "select l.classid::bigint, l.objid::bigint, a.application_name, host(a.client_addr) \
+        from pg_locks l join pg_stat_activity a using (pid) join pg_database d on d.oid = l.database \
+        where l.locktype = 'advisory' and l.objsubid = 2 and l.granted and d.datname = current_database() \
+        order by a.pid";
+    let rows: Vec<(i64, i64, Option<String>, Option<String>)> = sqlx::query_as(SQL).fetch_all(pool).await?;
+    let mut holders = Vec::new();
+    for name in names {
+        let (high, low) = key(name);
+        let wanted = (i64::from(high.cast_unsigned()), i64::from(low.cast_unsigned()));
+        let found = rows.iter().filter(|(high, low, ..)| (*high, *low) == wanted);
+        holders.extend(found.map(|(_, _, application_name, address)| {
+            let application_name = application_name.clone().unwrap_or_default();
+            (name.clone(), LockHolder { application_name, address: address.clone() })
+        }));
+    }
+    Ok(holders)
+}
+
 const ALONE: &str = "select pg_try_advisory_lock($1, $2)";
 const SHARED: &str = "select pg_try_advisory_lock_shared($1, $2)";
 
+async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    answered_within(ASKED_WITHIN, options.connect()).await
+}
+
 async fn ask(connection: &mut PgConnection, sql: &'static str, name: &str) -> Result<bool, sqlx::Error> {
     let (high, low) = key(name);
-    sqlx::query_scalar(sql).bind(high).bind(low).fetch_one(connection).await
+    let asked = sqlx::query_scalar(sql).bind(high).bind(low).fetch_one(connection);
+    answered_within(ASKED_WITHIN, asked).await
 }
 
 /// Two halves of a hash of the name.

@@ -6,7 +6,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Error, Fact, Poison, ReadModel, column, stored};
+use super::copy::{Table, Written};
+use super::{Error, Fact, FromLog, Poison, ReadModel, column, stored};
 use crate::domain::ids::Shard;
 use crate::domain::money::{Price, Rate};
 use crate::domain::portfolio::entry::Entry;
@@ -94,6 +95,52 @@ impl ReadModel for Activity {
 
     fn forget(&mut self, _shards: &[Shard]) {
         self.new.clear();
+    }
+}
+
+impl FromLog for Activity {
+    fn from_nothing() -> Self {
+        Self::default()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.new.len() * (size_of::<Row>() + 64)
+    }
+
+    async fn copy(&mut self, conn: &mut PgConnection) -> Result<Vec<Written>, Error> {
+        const COLUMNS: &str = "portfolio_id, position, event_id, kind, happened_on, occurred_at, recorded_at, asset_id, \
+            quantity, price, currency, amount, fee, tax, fx_rate, cash_currency, cash_amount, note";
+        let mut rows = std::mem::take(&mut self.new);
+        rows.sort_unstable_by_key(|row| (row.portfolio_id, row.position));
+        let mut table = Table::open(conn, "activities", COLUMNS).await?;
+        for row in &rows {
+            let entry = row.entry.as_ref();
+            let asset_id = entry.and_then(|entry| entry.asset_id);
+            let cash = entry.and_then(|entry| entry.cash.as_ref());
+            table
+                .push(&[
+                    &row.portfolio_id,
+                    &row.position,
+                    &row.event_id,
+                    &row.kind,
+                    &row.happened_on,
+                    &row.occurred_at,
+                    &row.recorded_at,
+                    &asset_id.map(|id| id.0),
+                    &entry.filter(|_| asset_id.is_some()).map(|entry| entry.quantity.decimal()),
+                    &entry.and_then(|entry| entry.price).map(Price::decimal),
+                    &entry.map(|entry| entry.currency.as_str()),
+                    &entry.map(|entry| entry.amount.decimal()),
+                    &entry.map(|entry| entry.fee.decimal()),
+                    &entry.map(|entry| entry.tax.decimal()),
+                    &entry.and_then(|entry| entry.fx_rate).map(Rate::decimal),
+                    &cash.map(|cash| cash.currency.as_str()),
+                    &cash.map(|cash| cash.amount.decimal()),
+                    &row.note,
+                ])
+                .await?;
+        }
+        Ok(vec![table.finish().await?])
     }
 }
 

@@ -29,7 +29,7 @@ pub struct Checkpoint {
 
 /// The checkpoints of the shards that are ours.
 #[derive(Debug, Default)]
-pub(super) struct Checkpoints {
+pub(crate) struct Checkpoints {
     by_shard: BTreeMap<Shard, Checkpoint>,
     /// Shards whose events are folded but not flushed.
     moved: BTreeSet<Shard>,
@@ -39,7 +39,7 @@ pub(super) struct Checkpoints {
 
 /// Which shards a flush writes beside those that have to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Idle {
+pub(crate) enum Idle {
     /// None.
     Leave,
     /// Those that were only scanned further, too.
@@ -47,11 +47,11 @@ pub(super) enum Idle {
 }
 
 impl Checkpoints {
-    pub(super) fn insert(&mut self, loaded: Vec<Checkpoint>) {
+    pub(crate) fn insert(&mut self, loaded: Vec<Checkpoint>) {
         self.by_shard.extend(loaded.into_iter().map(|checkpoint| (checkpoint.shard, checkpoint)));
     }
 
-    pub(super) fn remove(&mut self, shards: &[Shard]) {
+    pub(crate) fn remove(&mut self, shards: &[Shard]) {
         for shard in shards {
             self.by_shard.remove(shard);
             self.moved.remove(shard);
@@ -59,21 +59,21 @@ impl Checkpoints {
         }
     }
 
-    pub(super) fn shards(&self) -> Vec<Shard> {
+    pub(crate) fn shards(&self) -> Vec<Shard> {
         self.by_shard.keys().copied().collect()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Checkpoint> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Checkpoint> {
         self.by_shard.values()
     }
 
     /// Whether the event is of a shard of ours and its effect is not in the rows.
-    pub(super) fn is_new(&self, event: &Envelope) -> bool {
+    pub(crate) fn is_new(&self, event: &Envelope) -> bool {
         self.by_shard.get(&event.shard).is_some_and(|mine| mine.place.position < event.position)
     }
 
     /// Moves on past events that were folded or skipped.
-    pub(super) fn fold(&mut self, event: &Envelope) {
+    pub(crate) fn fold(&mut self, event: &Envelope) {
         if let Some(mine) = self.by_shard.get_mut(&event.shard) {
             mine.place = Place::from(event);
             mine.scanned_to = mine.scanned_to.max(event.position);
@@ -82,7 +82,7 @@ impl Checkpoints {
     }
 
     /// Notes how far shards were scanned.
-    pub(super) fn scan(&mut self, scanned_to: &[(Shard, Position)]) {
+    pub(crate) fn scan(&mut self, scanned_to: &[(Shard, Position)]) {
         for (shard, position) in scanned_to {
             if let Some(mine) = self.by_shard.get_mut(shard)
                 && mine.scanned_to < *position
@@ -95,7 +95,7 @@ impl Checkpoints {
 
     /// The checkpoints that a flush writes, in shard order: those with events, those whose rows changed for another
     /// reason, and, if wanted, the idle ones that were scanned or whose prices were read further.
-    pub(super) fn due(
+    pub(crate) fn due(
         &self,
         changed: &BTreeSet<Shard>,
         idle: Idle,
@@ -114,7 +114,7 @@ impl Checkpoints {
     }
 
     /// Takes over what was written.
-    pub(super) fn written(&mut self, written: Vec<Checkpoint>) {
+    pub(crate) fn written(&mut self, written: Vec<Checkpoint>) {
         for checkpoint in written {
             self.moved.remove(&checkpoint.shard);
             self.scanned.remove(&checkpoint.shard);
@@ -127,7 +127,12 @@ impl Checkpoints {
 pub(super) async fn load(conn: &mut PgConnection, shards: &[Shard]) -> Result<Vec<Checkpoint>, sqlx::Error> {
     let shards = column(shards, |shard| shard.0);
     sqlx::query_file!("projections/insert_missing_checkpoints.sql", &shards).execute(&mut *conn).await?;
-    let rows = sqlx::query_file!("projections/load_checkpoints.sql", &shards).fetch_all(conn).await?;
+    stored(conn, &shards).await
+}
+
+/// The stored checkpoints among these shards.
+pub(super) async fn stored(conn: &mut PgConnection, shards: &[i16]) -> Result<Vec<Checkpoint>, sqlx::Error> {
+    let rows = sqlx::query_file!("projections/load_checkpoints.sql", shards).fetch_all(conn).await?;
     let checkpoints = rows.into_iter().map(|row| Checkpoint {
         shard: Shard(row.shard),
         place: Place {
@@ -141,6 +146,25 @@ pub(super) async fn load(conn: &mut PgConnection, shards: &[Shard]) -> Result<Ve
         revision: row.revision,
     });
     Ok(checkpoints.collect())
+}
+
+/// Writes the checkpoints of shards that have none.
+pub(super) async fn begin(conn: &mut PgConnection, begun: &[Checkpoint]) -> Result<(), sqlx::Error> {
+    const SQL: &str = "insert into checkpoints \
+        (shard, epoch, position, event_id, recorded_at, scanned_to, price_position, revision) \
+        select b.*, nextval('public.checkpoint_revisions') from unnest($1::smallint[], $2::integer[], $3::bigint[], \
+        $4::text[], $5::timestamptz[], $6::bigint[], $7::bigint[]) b";
+    sqlx::query(SQL)
+        .bind(column(begun, |mine| mine.shard.0))
+        .bind(column(begun, |mine| mine.place.epoch.0))
+        .bind(column(begun, |mine| mine.place.position.0))
+        .bind(column(begun, |mine| mine.place.event_id.map(|id| id.to_string())))
+        .bind(column(begun, |mine| mine.place.recorded_at))
+        .bind(column(begun, |mine| mine.scanned_to.0))
+        .bind(column(begun, |mine| mine.price_position.0))
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// Writes the checkpoints where they are still ours. Fewer come back than were given: another process owns a shard.

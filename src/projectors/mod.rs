@@ -10,11 +10,14 @@
 //! | one bad event stops one stream | `parking` |
 //! | memory never knows more than the rows | after any failure all of it is dropped and read again |
 //!
-//! The schemas are disposable and made at start ([`schema`]); [`rebuild`] makes their rows again from the log.
+//! The schemas are disposable and made at start ([`schema`]); [`rebuild`] makes their rows again from the log, beside
+//! the live ones, and puts them in their place.
 
 pub mod activity;
+mod ahead;
 pub mod book;
-mod checkpoint;
+pub(crate) mod checkpoint;
+mod copy;
 pub mod directory;
 mod error;
 pub mod holdings;
@@ -26,20 +29,16 @@ pub mod risk;
 pub mod runner;
 pub mod schema;
 mod stored;
+mod stream_events;
+pub mod unpark;
 pub mod valuations;
 
+pub use ahead::list_ahead;
 pub use checkpoint::Checkpoint;
 pub use error::Error;
 pub use parking::Poison;
-pub use projection::{Fact, ReadModel, Readiness};
+pub use projection::{Fact, FromLog, ReadModel, Readiness};
 pub use runner::{Settings, run, run_with};
-
-/// Who uses a read model's tables: projectors share this lock (which of them owns a shard is the feed's and the checkpoint's
-/// business), a rebuild needs it alone. It saves people from themselves and proves nothing: rows are guarded by the
-/// checkpoint's revision.
-fn tables_lock(read_model: &str) -> String {
-    format!("tables.{read_model}")
-}
 
 /// One column of a set of rows, for a statement that takes arrays.
 fn column<'r, R, T>(rows: &'r [R], value: impl Fn(&'r R) -> T) -> Vec<T> {

@@ -94,8 +94,16 @@ impl Parking {
             match envelope.event() {
                 Ok(event) => facts.push(Fact { envelope, event }),
                 Err(source) if source.needs_newer_program() => {
-                    let Envelope { position, event_id, .. } = *envelope;
-                    return Err(Error::NewerProgram { read_model, position, event_id, source });
+                    let Envelope { position, event_id, schema_version, .. } = *envelope;
+                    let event_type = Arc::clone(&envelope.event_type);
+                    return Err(Error::NewerProgram {
+                        read_model,
+                        position,
+                        event_id,
+                        event_type,
+                        schema_version,
+                        source,
+                    });
                 }
                 Err(malformed) => self.park(&envelope, malformed.to_string()),
             }

@@ -18,9 +18,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
 use super::checkpoint::{self, Checkpoint, Checkpoints, Idle};
+use super::copy::Written;
 use super::parking::{self, Parking, Poison};
 use super::{Error, error};
 use crate::domain::ids::{Position, Shard};
@@ -88,6 +89,11 @@ pub trait ReadModel: Send + 'static {
     /// Drops all state of these shards, written or not.
     fn forget(&mut self, shards: &[Shard]);
 
+    /// Reads what it joins up to the head of the log, where no feed brings it: for a rebuild.
+    fn catch_up(&mut self, _pool: &PgPool) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
     /// Returns when rows changed for another reason than an event of the feed. It must be safe to cancel.
     fn woken(&mut self) -> impl Future<Output = Result<(), Error>> + Send {
         std::future::pending()
@@ -102,6 +108,19 @@ pub trait ReadModel: Send + 'static {
     fn price_position(&self) -> Position {
         Position(0)
     }
+}
+
+/// A read model that follows from the log alone, so that a rebuild can fold whole shards in memory.
+pub trait FromLog: ReadModel {
+    /// A read model that loads nothing: memory has every stream that it meets from its first event on.
+    fn from_nothing() -> Self;
+
+    /// About how many bytes memory takes: what a rebuild bounds.
+    fn held_bytes(&self) -> usize;
+
+    /// Writes all of memory by COPY into tables that hold nothing of these streams, and forgets it. What is said to be
+    /// written are the sums to compare the tables with.
+    fn copy(&mut self, conn: &mut PgConnection) -> impl Future<Output = Result<Vec<Written>, Error>> + Send;
 }
 
 /// What became of a flush.
@@ -182,10 +201,7 @@ impl<M: ReadModel> Projection<M> {
         for fact in &facts {
             self.apply(fact);
         }
-        let parked = self.parking.len();
-        if parked > self.parked_streams_max {
-            return Err(Error::TooManyParked { read_model: M::NAME, parked, max: self.parked_streams_max });
-        }
+        self.not_too_many_parked()?;
         new.iter().for_each(|event| self.checkpoints.fold(event));
         self.checkpoints.scan(&batch.scanned_to);
         let flushed = self.flush(Idle::Leave).await?;
@@ -193,6 +209,22 @@ impl<M: ReadModel> Projection<M> {
             ::metrics::counter!("insight_projector_events_total", "read_model" => M::NAME).increment(count);
         }
         Ok(flushed)
+    }
+
+    /// Folds events of whole shards into memory that began with nothing.
+    pub(super) fn gather(&mut self, events: Vec<Arc<Envelope>>) -> Result<(), Error> {
+        for fact in self.parking.admit(M::NAME, events)? {
+            self.apply(&fact);
+        }
+        self.not_too_many_parked()
+    }
+
+    fn not_too_many_parked(&self) -> Result<(), Error> {
+        let (parked, max) = (self.parking.len(), self.parked_streams_max);
+        if parked > max {
+            return Err(Error::TooManyParked { read_model: M::NAME, parked, max });
+        }
+        Ok(())
     }
 
     async fn prepare(&mut self, facts: &[Fact]) -> Result<Readiness, Error> {
@@ -245,6 +277,40 @@ impl<M: ReadModel> Projection<M> {
         self.checkpoints.written(written);
         self.parking.written();
         Ok(Flushed::Written)
+    }
+
+    /// Commits what was gathered, with checkpoints of shards that have none yet and with the sums of what was written.
+    pub(super) async fn copy(&mut self, begun: &[Checkpoint], sums: &str) -> Result<(), Error>
+    where
+        M: FromLog,
+    {
+        self.copy_all(begun, sums).await.map_err(Self::classify)
+    }
+
+    async fn copy_all(&mut self, begun: &[Checkpoint], sums: &str) -> Result<(), Error>
+    where
+        M: FromLog,
+    {
+        let mut tx = self.pool.begin().await?;
+        parking::write(&mut tx, &self.parking).await?;
+        for written in self.model.copy(&mut tx).await? {
+            sqlx::query(AssertSqlSafe(sums))
+                .bind(written.table)
+                .bind(written.columns)
+                .bind(written.sum.rows as i64)
+                .bind(written.sum.checksum as i64)
+                .execute(&mut *tx)
+                .await?;
+        }
+        checkpoint::begin(&mut tx, begun).await?;
+        tx.commit().await?;
+        self.parking.written();
+        Ok(())
+    }
+
+    /// By which the shards are known to be ours.
+    pub(super) fn revisions(&self) -> (Vec<i16>, Vec<i64>) {
+        self.checkpoints.iter().map(|mine| (mine.shard.0, mine.revision)).unzip()
     }
 
     /// Tells a failure that would come again from one that passes.

@@ -5,7 +5,7 @@
 //! | shards assigned | load their checkpoints and go on from there, whatever the feed believes |
 //! | shards revoked | drop their state; the new owner loads what was committed |
 //! | a batch | one transaction, see `projection.rs`; no timer, so batches grow as the load does |
-//! | another process wrote our shard | drop everything, load, resume |
+//! | another process wrote our shard, or a rebuild was promoted | drop everything, load, resume |
 //! | the database fails | the same, after a pause that grows; for ever, since restart would do no better |
 //! | nothing for a second | write how far idle shards were scanned |
 //!
@@ -19,12 +19,12 @@ use tracing::Instrument;
 
 use super::checkpoint::Idle;
 use super::projection::{Flushed, Projection, ReadModel};
-use super::{Error, schema, tables_lock};
+use super::{Error, schema};
 use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::read;
 use crate::feed::{Batch, Feed, FeedItem, Mode, Source, Subscription};
-use crate::postgres::{SessionLock, doubt_connections};
+use crate::postgres::doubt_connections;
 use crate::retry::Backoff;
 
 /// How often idle shards are written and lag is measured.
@@ -75,11 +75,6 @@ pub async fn run_with<M: ReadModel>(
     cancel: CancellationToken,
     settings: Settings,
 ) -> Result<(), Error> {
-    let options = pool.connect_options();
-    let name = tables_lock(M::NAME);
-    let lock = SessionLock::acquire_shared(&options, &name);
-    let Some(lock) = cancel.run_until_cancelled(lock).await else { return Ok(()) };
-
     let subscription = Subscription {
         name: format!("projector.{}", M::NAME),
         topics: M::TOPICS,
@@ -87,9 +82,9 @@ pub async fn run_with<M: ReadModel>(
         batch_events_max: settings.batch_events_max,
     };
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
-    let rows = schema::pool_in(&pool, M::NAME, CONNECTIONS_MAX);
+    let rows = schema::live_pool(&pool, M::NAME, CONNECTIONS_MAX)?;
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, lock, cancel };
+    let runner = Runner { projection, feed, pool, cancel };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -101,7 +96,6 @@ struct Runner<M> {
     feed: Feed,
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
-    lock: SessionLock,
     cancel: CancellationToken,
 }
 
@@ -122,7 +116,6 @@ impl<M: ReadModel> Runner<M> {
     async fn run(mut self) -> Result<(), Error> {
         let outcome = self.follow().await;
         self.feed.close().await;
-        self.lock.release().await;
         outcome
     }
 
@@ -158,6 +151,7 @@ impl<M: ReadModel> Runner<M> {
     async fn batch(&mut self, batch: Batch) -> Result<Next, Error> {
         let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
         loop {
+            self.let_go();
             match in_time(self.projection.project(&batch)).instrument(span.clone()).await {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
@@ -190,10 +184,20 @@ impl<M: ReadModel> Runner<M> {
         if let Ok(woken) = tokio::time::timeout(BATCH_WAITS, woken).await {
             woken?;
         }
+        self.let_go();
         self.projection.flush(Idle::Leave).await
     }
 
+    /// While this loop was busy the group may have taken shards back: their new owner must not be disturbed.
+    fn let_go(&mut self) {
+        let gone = self.feed.taken_back(&self.projection.shards());
+        if !gone.is_empty() {
+            self.projection.revoke(&gone);
+        }
+    }
+
     async fn flush(&mut self, idle: Idle) -> Result<Next, Error> {
+        self.let_go();
         match in_time(self.projection.flush(idle)).await {
             Ok(Flushed::Lost) => self.recover(None).await,
             Ok(_) => Ok(Next::GoOn),
@@ -203,17 +207,6 @@ impl<M: ReadModel> Runner<M> {
     }
 
     async fn tick(&mut self) -> Result<Next, Error> {
-        if self.lock.check().await.is_err() {
-            tracing::warn!(read_model = M::NAME, "the projector's lock is gone with its connection");
-            let options = self.pool.connect_options();
-            let name = tables_lock(M::NAME);
-            let lock = SessionLock::acquire_shared(&options, &name);
-            let Some(lock) = self.cancel.run_until_cancelled(lock).await else {
-                return Ok(Next::End);
-            };
-            self.lock = lock;
-            return self.recover(None).await;
-        }
         let next = self.flush(Idle::Write).await?;
         self.measure().await;
         Ok(next)
@@ -221,11 +214,15 @@ impl<M: ReadModel> Runner<M> {
 
     /// Drops everything and loads it again, until that succeeds.
     async fn recover(&mut self, error: Option<sqlx::Error>) -> Result<Next, Error> {
+        self.let_go();
         let shards = self.projection.shards();
         match error {
             Some(error) => tracing::warn!(read_model = M::NAME, %error, "the database failed: loading again"),
             None => {
-                tracing::info!(read_model = M::NAME, "a shard was written by another process: loading again")
+                tracing::info!(
+                    read_model = M::NAME,
+                    "a shard was written by another process, or the rows were made anew: loading again"
+                )
             }
         }
         self.assign(shards).await
@@ -234,9 +231,15 @@ impl<M: ReadModel> Runner<M> {
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
+            let loading = async {
+                if !self.feed.recognises_the_store().await.map_err(feed_error::<M>)? {
+                    return Err(sqlx::Error::PoolTimedOut.into());
+                }
+                self.projection.assign(&shards).await
+            };
             let assigned = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(Next::End),
-                assigned = self.projection.assign(&shards) => assigned,
+                assigned = loading => assigned,
             };
             match assigned {
                 Ok(places) => {

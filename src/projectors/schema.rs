@@ -1,7 +1,11 @@
 //! The schemas of the read models: made where they are missing, recognised where they are not.
 //!
 //! A schema's comment is the hash of the text it was made from. Read models are disposable, so a changed text is not
-//! migrated: it is an error that names the cure.
+//! migrated: it has another version, and so another schema (`holdings`, then `holdings_v2`), which the program that knows
+//! it builds beside the one that an older program still serves. A changed text without another version is an error that
+//! names the cure.
+//!
+//! Beside a schema stand, for a while, `…_next`, which a rebuild fills, and `…_old`, which it has replaced.
 
 use std::time::Duration;
 
@@ -22,22 +26,25 @@ const COMMON: &str = include_str!("../../projections/checkpoints.sql");
 /// A read model's tables.
 #[derive(Debug, Clone, Copy)]
 pub struct Schema {
-    /// The read model's name and, unless it is being built beside the live one, its schema's.
+    /// The read model's name.
     pub name: &'static str,
+    /// Counts shapes. The first has the schema of the read model's name, the second `…_v2`, and so on.
+    pub version: u32,
     tables: &'static str,
 }
 
 macro_rules! schemas {
-    ($($name:literal),* $(,)?) => {
-        /// Every read model, in the order in which they are made from each other.
+    ($($name:literal $version:literal),* $(,)?) => {
+        /// Every read model with the version of its shape, in the order in which they are made from each other.
         pub const ALL: &[Schema] = &[$(Schema {
             name: $name,
+            version: $version,
             tables: include_str!(concat!("../../projections/", $name, "/schema.sql")),
         }),*];
     };
 }
 
-schemas!["directory", "holdings", "prices", "valuations", "activity", "risk"];
+schemas!["directory" 1, "holdings" 1, "prices" 1, "valuations" 1, "activity" 1, "risk" 1];
 
 impl Schema {
     /// The read model of that name.
@@ -49,8 +56,33 @@ impl Schema {
         found.copied().ok_or_else(|| Error::UnknownReadModel(name.to_owned()))
     }
 
+    /// The schema that statements name.
+    pub fn live(self) -> String {
+        Self::of_version(self.name, self.version)
+    }
+
+    /// The schema that a rebuild fills.
+    pub fn next(self) -> String {
+        format!("{}_next", self.live())
+    }
+
+    /// The schema that a rebuild has replaced.
+    pub fn old(self) -> String {
+        format!("{}_old", self.live())
+    }
+
+    /// The schemas that older programs serve, with what rebuilds left beside them.
+    pub fn of_older_programs(self) -> Vec<String> {
+        let versions = (1..self.version).map(|version| Self::of_version(self.name, version));
+        versions.flat_map(|live| [format!("{live}_next"), format!("{live}_old"), live]).collect()
+    }
+
+    fn of_version(name: &str, version: u32) -> String {
+        if version == 1 { name.to_owned() } else { format!("{name}_v{version}") }
+    }
+
     /// The comment by which a schema of this shape is recognised.
-    fn shape(self) -> String {
+    pub(super) fn shape(self) -> String {
         let digest = Sha256::new().chain_update(COMMON).chain_update(self.tables).finalize();
         let hash: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("shape {hash}")
@@ -62,28 +94,38 @@ impl Schema {
 /// # Errors
 /// [`Error::ChangedShape`] for the first schema that was made from another text; [`Error::Database`].
 pub async fn apply_all(pool: &PgPool) -> Result<(), Error> {
-    apply(pool, None).await
+    apply_others(pool, &[]).await
 }
 
-/// The same for a program that is about to make `rebuilt` anew, which may therefore have any shape.
+/// The same for a program that is about to make `rebuilt` anew, which may therefore have any shape, or be missing.
 ///
 /// # Errors
 /// As [`apply_all`].
-pub async fn apply_others(pool: &PgPool, rebuilt: &str) -> Result<(), Error> {
-    apply(pool, Some(rebuilt)).await
-}
-
-async fn apply(pool: &PgPool, rebuilt: Option<&str>) -> Result<(), Error> {
+pub async fn apply_others(pool: &PgPool, rebuilt: &[&str]) -> Result<(), Error> {
     let mut tx = pool.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMAS_LOCK).execute(&mut *tx).await?;
-    for schema in ALL {
-        match found_shape(&mut tx, schema.name).await? {
-            None => create(&mut tx, *schema).await?,
-            Some(shape) if shape == schema.shape() || rebuilt == Some(schema.name) => {}
+    lock(&mut tx).await?;
+    for schema in ALL.iter().filter(|schema| !rebuilt.contains(&schema.name)) {
+        let live = schema.live();
+        match found_shape(&mut tx, &live).await? {
+            None => create(&mut tx, *schema, &live).await?,
+            Some(shape) if shape == schema.shape() => {}
             Some(_) => return Err(Error::ChangedShape { read_model: schema.name.to_owned() }),
         }
     }
     tx.commit().await?;
+    Ok(())
+}
+
+/// Lets one process at a time make schemas, until the end of the transaction.
+pub(super) async fn lock(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMAS_LOCK).execute(conn).await?;
+    Ok(())
+}
+
+/// Drops a schema with all that is in it, if it is there.
+pub(super) async fn drop_schema(conn: &mut PgConnection, name: &str) -> Result<(), sqlx::Error> {
+    let drop = format!("drop schema if exists {name} cascade");
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(conn).await?;
     Ok(())
 }
 
@@ -93,10 +135,9 @@ async fn apply(pool: &PgPool, rebuilt: Option<&str>) -> Result<(), Error> {
 /// [`Error::Database`].
 pub async fn recreate(conn: &mut PgConnection, schema: Schema) -> Result<(), Error> {
     let mut tx = conn.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(SCHEMAS_LOCK).execute(&mut *tx).await?;
-    let drop = format!("drop schema if exists {} cascade", schema.name);
-    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut *tx).await?;
-    create(&mut tx, schema).await?;
+    lock(&mut tx).await?;
+    drop_schema(&mut tx, &schema.live()).await?;
+    create(&mut tx, schema, &schema.live()).await?;
     tx.commit().await?;
     Ok(())
 }
@@ -111,21 +152,30 @@ pub fn pool_in(pool: &PgPool, schema: &str, connections_max: u32) -> PgPool {
     pool_options().max_connections(connections_max).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)
 }
 
-async fn found_shape(conn: &mut PgConnection, schema: &str) -> Result<Option<String>, Error> {
+/// A pool on the live schema of a read model.
+///
+/// # Errors
+/// [`Error::UnknownReadModel`].
+pub fn live_pool(pool: &PgPool, read_model: &str, connections_max: u32) -> Result<PgPool, Error> {
+    Ok(pool_in(pool, &Schema::named(read_model)?.live(), connections_max))
+}
+
+/// The comment of a schema; none if it is not there.
+pub(super) async fn found_shape(conn: &mut PgConnection, schema: &str) -> Result<Option<String>, Error> {
     const SQL: &str =
         "select coalesce(obj_description(oid, 'pg_namespace'), '') from pg_namespace where nspname = $1";
     Ok(sqlx::query_scalar(SQL).bind(schema).fetch_optional(conn).await?)
 }
 
-async fn create(conn: &mut PgConnection, schema: Schema) -> Result<(), Error> {
-    let Schema { name, tables } = schema;
-    let shape = schema.shape();
+/// Makes a read model's tables in a schema of this name.
+pub(super) async fn create(conn: &mut PgConnection, schema: Schema, name: &str) -> Result<(), Error> {
+    let (shape, tables) = (schema.shape(), schema.tables);
     let script = format!(
         "create schema {name}; set local search_path = {name};\n{COMMON}\n{tables}\n\
          comment on schema {name} is '{shape}'; set local search_path = default;"
     );
     sqlx::raw_sql(AssertSqlSafe(script)).execute(conn).await?;
-    tracing::info!(read_model = name, shape, "tables made");
+    tracing::info!(read_model = schema.name, schema = name, shape, "tables made");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ pub mod prices;
 pub mod pulse;
 pub mod risk;
 mod snapshot;
+pub mod status;
 pub mod valuations;
 
 pub use cursor::{LIMIT_DEFAULT, LIMIT_MAX, Page, PageRequest};

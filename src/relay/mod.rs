@@ -8,7 +8,8 @@
 //! | walk: per shard, from the progress row's offset along the store's chain | nothing was written | the next start walks again |
 //! | send in order, `previous` attached | records are in the topic, progress is not | the walk finds them; else they are sent again |
 //! | acknowledged, progress written | | a lower bound |
-//! | frozen, and awake when another one is active | its producer goes on for a moment | duplicates, which every reader drops |
+//! | frozen | the server ends the lock's session after ten seconds without a check | another one takes over |
+//! | awake when another one is active | its producer goes on for a moment | duplicates, which every reader drops |
 //!
 //! A partition may therefore hold duplicates, but never what follows an event without the event: the producer is
 //! gapless, and any error it reports ends it, with all that is on its way, before anything else is sent. Readers do not even
@@ -25,10 +26,9 @@ mod progress;
 mod source;
 mod start;
 mod term;
-mod walk;
-mod window;
+pub(crate) mod walk;
+pub(crate) mod window;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -38,7 +38,7 @@ use self::term::{End, Memory};
 use crate::domain::ids::Position;
 use crate::event_store;
 use crate::kafka::{self, KafkaSettings};
-use crate::postgres::SessionLock;
+use crate::postgres::{SessionLock, checked_often};
 use crate::retry::Backoff;
 
 const LOCK: &str = "relay";
@@ -49,7 +49,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log is another history than the one that was relayed.
-    #[error("the log has forked: {0}")]
+    #[error("the log has forked: {0}; {advice}", advice = event_store::AFTER_A_RESTORE)]
     Fork(String),
     /// The broker does not take this record.
     #[error("Kafka refused the event at position {position} twice: {reason}")]
@@ -90,6 +90,11 @@ impl Error {
     }
 }
 
+/// The session lock of whoever relays to this bus.
+pub fn lock_name(settings: &KafkaSettings) -> String {
+    format!("{LOCK} {}", settings.prefix)
+}
+
 /// Relays until it is asked to end. Waits for its turn, for PostgreSQL and for the brokers.
 ///
 /// # Errors
@@ -97,8 +102,8 @@ impl Error {
 pub async fn run(settings: KafkaSettings, pool: PgPool, shutdown: CancellationToken) -> Result<(), Error> {
     let mut relay = Relay { memory: Memory::default(), refused: None, said: None };
     let mut pauses = Backoff::pauses(PAUSE_MIN, PAUSE_MAX);
-    let name = format!("{LOCK} {}", settings.prefix);
-    let options: Arc<_> = pool.connect_options();
+    let name = lock_name(&settings);
+    let options = checked_often(&pool.connect_options());
     while !shutdown.is_cancelled() {
         let taken = tokio::select! {
             taken = SessionLock::acquire(&options, &name) => taken,
@@ -159,7 +164,7 @@ impl Relay {
                     self.trouble(&format!("the lock was lost: {error}"));
                     return Ok(());
                 }
-                Ok(End::Again(reason)) => self.trouble(&reason),
+                Ok(End::Again(reason) | End::AnotherTopic(_, reason)) => self.trouble(&reason),
                 Ok(End::Refused(position, reason)) if self.refused == Some(position) => {
                     return Err(Error::Refused { position, reason });
                 }

@@ -50,6 +50,12 @@ pub(super) async fn save(
     Ok(())
 }
 
+/// Forgets all that is noted of a topic: the next walk begins with its first record.
+pub(super) async fn forget(pool: &PgPool, topic: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from relay_progress where topic = $1").bind(topic).execute(pool).await?;
+    Ok(())
+}
+
 /// Where the first epoch after `epoch` begins, if there is one.
 pub(super) async fn epoch_after(pool: &PgPool, epoch: Epoch) -> Result<Option<Position>, sqlx::Error> {
     const SQL: &str = "select min(first_position) from log_epochs where epoch > $1";

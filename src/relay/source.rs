@@ -10,6 +10,7 @@ use super::window::Window;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{self, ChunkSize, read};
 use crate::events::Envelope;
+use crate::postgres::answered;
 
 const EVENTS_MAX: usize = 5_000;
 const BYTES: usize = 4 << 20;
@@ -66,7 +67,11 @@ impl Source {
 
     async fn read_whole(&mut self, position: Position) -> Result<Read, event_store::Error> {
         let limit = self.chunk.events();
-        let slice = read::after(&self.pool, position, limit as i64).await?;
+        let slice = answered(read::after(&self.pool, position, limit as i64)).await?;
+        if slice.head < position {
+            let reason = format!("the head was {position} and is now {}", slice.head);
+            return Err(event_store::Error::Fork { reason });
+        }
         let end = slice.events.last().map_or(position, |event| event.position);
         self.head = slice.head;
         self.stage = Stage::Whole(end);
@@ -79,7 +84,7 @@ impl Source {
         all: bool,
     ) -> Result<Read, event_store::Error> {
         let limit = (self.chunk.events() / asked.len().max(1)).max(1);
-        let slice = read::shards_after(&self.pool, asked, limit as i64).await?;
+        let slice = answered(read::shards_after(&self.pool, asked, limit as i64)).await?;
         self.head = slice.head;
         let count = |shard: Shard| slice.events.iter().filter(|event| event.shard == shard).count();
         let unfinished: Vec<_> =

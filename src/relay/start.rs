@@ -7,20 +7,24 @@ use sqlx::PgPool;
 use super::walk::{Begin, Confirmation, Known, Step, Walk, begin, confirm};
 use super::window::{Progress, Tail};
 use super::{Error, progress};
-use crate::domain::ids::{Position, Shard};
+use crate::domain::ids::{Epoch, Shard};
 use crate::event_store::read;
 use crate::kafka::scan::{self, Extent};
 use crate::kafka::{KafkaSettings, Record, topics};
+use crate::postgres::answered;
 
 /// How many events of the store are fetched at once for a comparison.
 const FETCH: i64 = 500;
 
-/// For every shard, the last event that its topic is known to hold in an unbroken run from the beginning.
-pub(super) async fn tails(
+/// For every shard, the last event that its topic is known to hold in an unbroken run from the beginning, and the offset
+/// behind its last record.
+pub(super) async fn ends(
     settings: &KafkaSettings,
     pool: &PgPool,
-) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
-    let rows = progress::load(pool, settings).await?;
+) -> Result<BTreeMap<Shard, (Option<Tail>, i64)>, Error> {
+    let rows = answered(progress::load(pool, settings)).await?;
+    let newest = answered(read::epoch_at_head(pool)).await?;
+    // What they hold was committed before this moment: every later look at the store must find it.
     let extents = scan::extents(settings, topics::all_shards().collect()).await?;
     let mut walks = BTreeMap::new();
     let mut stretches = BTreeMap::new();
@@ -28,8 +32,10 @@ pub(super) async fn tails(
     for (shard, extent) in &extents {
         let known = known(pool, *shard, rows.get(shard).copied(), *extent).await?;
         let (walk, from) = match begin(&known).map_err(Error::Fork)? {
-            Begin::Confirm(stored, offset) => (ShardWalk::confirming(*shard, stored, offset), offset),
-            Begin::Trust(tail, offset) => (ShardWalk::behind(*shard, tail), offset),
+            Begin::Confirm(stored, offset) => {
+                (ShardWalk::new(*shard, Some(stored), newest, First::Confirm(stored, offset)), offset)
+            }
+            Begin::Trust(tail, offset) => (ShardWalk::new(*shard, tail, newest, First::Seen), offset),
             Begin::Anew => {
                 anew.push(*shard);
                 continue;
@@ -41,25 +47,21 @@ pub(super) async fn tails(
     let mut tails = show(settings, pool, &mut walks, stretches).await?;
     anew.extend(walks.values().filter(|walk| walk.must_confirm()).map(|walk| walk.shard));
 
-    let mut walks: BTreeMap<_, _> = anew.iter().map(|shard| (*shard, ShardWalk::anew(*shard))).collect();
-    let stretches = extents.into_iter().filter(|(shard, _)| walks.contains_key(shard)).collect();
+    let mut walks: BTreeMap<_, _> =
+        anew.iter().map(|shard| (*shard, ShardWalk::new(*shard, None, newest, First::Adopt))).collect();
+    let stretches = extents.clone().into_iter().filter(|(shard, _)| walks.contains_key(shard)).collect();
     tails.extend(show(settings, pool, &mut walks, stretches).await?);
-    Ok(tails)
+    let end = |shard: Shard| extents.get(&shard).map_or(0, |extent| extent.end);
+    Ok(tails.into_iter().map(|(shard, tail)| (shard, (tail, end(shard)))).collect())
 }
 
 async fn known(pool: &PgPool, shard: Shard, row: Option<Progress>, extent: Extent) -> Result<Known, Error> {
     let Some(row) = row else {
         return Ok(Known { progress: None, stored: None, later_epoch: None, extent });
     };
-    let stored = read::find(pool, row.position).await?;
+    let stored = answered(read::find(pool, row.position)).await?;
     let stored = stored.filter(|event| event.shard == shard && event.epoch == row.epoch);
-    let later_epoch = match progress::epoch_after(pool, row.epoch).await? {
-        None => None,
-        Some(first) => {
-            let before = read::previous_in_shard(pool, shard, first).await?;
-            Some((first, before.as_ref().map(Tail::from)))
-        }
-    };
+    let later_epoch = answered(progress::epoch_after(pool, row.epoch)).await?;
     Ok(Known { progress: Some(row), stored: stored.as_ref().map(Tail::from), later_epoch, extent })
 }
 
@@ -84,6 +86,7 @@ async fn show(
 /// The walk of one shard, with its first record.
 struct ShardWalk {
     shard: Shard,
+    newest: Epoch,
     walk: Walk,
     first: First,
 }
@@ -101,16 +104,8 @@ enum First {
 }
 
 impl ShardWalk {
-    fn confirming(shard: Shard, stored: Tail, offset: i64) -> Self {
-        Self { shard, walk: Walk::new(Some(stored)), first: First::Confirm(stored, offset) }
-    }
-
-    fn behind(shard: Shard, tail: Option<Tail>) -> Self {
-        Self { shard, walk: Walk::new(tail), first: First::Seen }
-    }
-
-    fn anew(shard: Shard) -> Self {
-        Self { shard, walk: Walk::new(None), first: First::Adopt }
+    fn new(shard: Shard, tail: Option<Tail>, newest: Epoch, first: First) -> Self {
+        Self { shard, newest, walk: Walk::new(tail, newest), first }
     }
 
     /// Whether the row still lacks its confirmation, so that the walk was for nothing.
@@ -123,7 +118,7 @@ impl ShardWalk {
         match self.first {
             First::Confirm(stored, offset) => {
                 let at_the_offset = record.offset == offset;
-                self.first = match confirm(stored, found) {
+                self.first = match confirm(stored, found, self.newest) {
                     Confirmation::Same if at_the_offset => First::Seen,
                     Confirmation::Fork(reason) if at_the_offset => return Err(Error::Fork(reason)),
                     _ => First::Unconfirmed,
@@ -139,17 +134,22 @@ impl ShardWalk {
             }
             First::Seen => {}
         }
-        while let Step::Fetch(after) = self.walk.see(found) {
-            let slice = read::shard_after(pool, self.shard, after, FETCH).await?;
-            self.walk.expect(slice.events.iter().map(Tail::from));
+        loop {
+            match self.walk.see(found) {
+                Step::Next => return Ok(()),
+                Step::Fork(reason) => return Err(Error::Fork(format!("shard {}: {reason}", self.shard))),
+                Step::Fetch(after) => {
+                    let slice = answered(read::shard_after(pool, self.shard, after, FETCH)).await?;
+                    self.walk.expect(slice.events.iter().map(Tail::from));
+                }
+            }
         }
-        Ok(())
     }
 
     async fn adopt(&mut self, pool: &PgPool, found: Tail) -> Result<(), Error> {
-        let stored = read::find(pool, Position(found.position.0)).await?;
+        let stored = answered(read::find(pool, found.position)).await?;
         if stored.as_ref().map(Tail::from) == Some(found) {
-            self.walk = Walk::new(Some(found));
+            self.walk = Walk::new(Some(found), self.newest);
         }
         Ok(())
     }

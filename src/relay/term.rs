@@ -8,13 +8,13 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::source::Source;
-use super::window::{Limits, Tail, Window};
+use super::window::{Broken, Limits, Tail, Window};
 use super::{Error, metric, progress, start};
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{Place, PlaceCheck, check_place};
 use crate::events::Envelope;
 use crate::kafka::{Delivery, Handed, KafkaSettings, Producer, Undelivered, topics};
-use crate::postgres::{Listener, SessionLock, Wake};
+use crate::postgres::{Listener, SessionLock, Wake, answered};
 
 /// What may be on its way: some tenths of a second of the fastest broker.
 const LIMITS: Limits = Limits { events_max: 20_000, bytes_max: 24 << 20 };
@@ -34,6 +34,8 @@ pub(super) enum End {
     LockLost(sqlx::Error),
     /// With a new producer it may go on.
     Again(String),
+    /// The topic of this shard is not the one that was sent to: what is noted of it is worth nothing.
+    AnotherTopic(Shard, String),
     /// The broker does not want this record.
     Refused(Position, String),
 }
@@ -53,13 +55,15 @@ pub(super) async fn run(
     memory: &mut Memory,
     shutdown: &CancellationToken,
 ) -> Result<End, Error> {
-    let tails = tokio::select! {
-        tails = prepare(settings, pool, memory) => tails?,
+    let ends = tokio::select! {
+        ends = prepare(settings, pool, memory) => ends?,
+        // Walking a long topic takes a while, and a lock that is not checked is lost.
+        error = hold(lock) => return Ok(End::LockLost(error)),
         () = shutdown.cancelled() => return Ok(End::Shutdown),
     };
     let mut term = Term {
         producer: Producer::open(settings)?,
-        window: Window::new(LIMITS, tails),
+        window: Window::new(LIMITS, ends),
         source: Source::new(pool.clone()),
         listener: Listener::start((*pool.connect_options()).clone(), "insight_head"),
         housekeeping_at: Instant::now(),
@@ -78,23 +82,38 @@ pub(super) async fn run(
     end
 }
 
+/// Checks the lock until it is lost.
+async fn hold(lock: &mut SessionLock) -> sqlx::Error {
+    loop {
+        if let Err(error) = lock.check().await {
+            return error;
+        }
+        tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
 /// Makes sure of topics and history, and finds out where to go on.
 async fn prepare(
     settings: &KafkaSettings,
     pool: &PgPool,
     memory: &Memory,
-) -> Result<BTreeMap<Shard, Option<Tail>>, Error> {
-    let created = topics::apply(settings).await?;
-    if !created.is_empty() {
-        tracing::info!(topics = created.join(", "), "topics created");
+) -> Result<BTreeMap<Shard, (Option<Tail>, i64)>, Error> {
+    let applied = topics::apply(settings).await?;
+    if !applied.created.is_empty() {
+        tracing::info!(topics = applied.created.join(", "), "topics created");
+    }
+    for (topic, differences) in &applied.changed {
+        for topics::Difference { setting, wanted, .. } in differences {
+            tracing::warn!(topic, setting, wanted, "was not as declared: set");
+        }
     }
     check_history(pool, memory).await?;
-    start::tails(settings, pool).await
+    start::ends(settings, pool).await
 }
 
 async fn check_history(pool: &PgPool, memory: &Memory) -> Result<(), Error> {
     let Some(place) = &memory.place else { return Ok(()) };
-    match check_place(pool, place).await? {
+    match answered(check_place(pool, place)).await? {
         PlaceCheck::Same => Ok(()),
         PlaceCheck::Fork { reason } => Err(Error::Fork(reason)),
     }
@@ -175,12 +194,18 @@ impl Term<'_> {
         loop {
             match self.producer.send(event, previous) {
                 Handed::Over => break,
-                Handed::Full => {
-                    let delivery = self.producer.delivery().await;
-                    if let Some(end) = self.delivered(delivery).await {
-                        return Some(end);
+                Handed::Full => match timeout(HOUSEKEEPING, self.producer.delivery()).await {
+                    Ok(delivery) => {
+                        if let Some(end) = self.delivered(delivery).await {
+                            return Some(end);
+                        }
                     }
-                }
+                    Err(_) => {
+                        if let Err(error) = self.lock.check().await {
+                            return Some(End::LockLost(error));
+                        }
+                    }
+                },
                 Handed::Refused(why) => return Some(end_of(event.position, why)),
             }
         }
@@ -194,7 +219,11 @@ impl Term<'_> {
             Ok(offset) => {
                 self.events.increment(1);
                 let broken = self.window.delivered(shard, position, offset).err()?;
-                Some(End::Again(broken.to_string()))
+                let reason = broken.to_string();
+                Some(match broken {
+                    Broken::AnotherTopic { .. } => End::AnotherTopic(shard, reason),
+                    Broken::OutOfOrder { .. } => End::Again(reason),
+                })
             }
             Err(why) => Some(self.aftermath(position, why).await),
         }
@@ -227,10 +256,15 @@ impl Term<'_> {
     async fn save(&mut self) -> Result<(), Error> {
         let unsaved = self.window.unsaved();
         if !unsaved.is_empty() {
-            progress::save(self.pool, self.settings, &unsaved).await?;
+            answered(progress::save(self.pool, self.settings, &unsaved)).await?;
             self.window.saved(&unsaved);
         }
         Ok(())
+    }
+
+    async fn forget(&self, shard: Shard) -> Result<(), Error> {
+        let topic = self.settings.topic_of(shard).unwrap_or_default();
+        Ok(progress::forget(self.pool, &topic).await?)
     }
 
     /// Saves what can be saved. A relay that has lost its lock writes nothing more.
@@ -245,9 +279,12 @@ impl Term<'_> {
                 }
             }
         }
-        if !matches!(end, Ok(End::LockLost(_)) | Err(_))
-            && let Err(error) = self.save().await
-        {
+        let written = match end {
+            Ok(End::LockLost(_)) | Err(_) => Ok(()),
+            Ok(End::AnotherTopic(shard, _)) => self.forget(*shard).await,
+            Ok(_) => self.save().await,
+        };
+        if let Err(error) = written {
             tracing::debug!(%error, "progress not written; the next start walks a little further");
         }
     }

@@ -5,11 +5,15 @@
 //! store's chain through them: the tail moves on with each record that is the next event of the shard in the store, and
 //! anything else (duplicates, a dead history, what follows a missing record) is passed over. So the tail is the last
 //! event of an unbroken run, and sending whatever follows it can only add duplicates, never leave a hole.
+//!
+//! What the topic holds was committed before it was sent. So a record of the newest epoch that the store does not have, or has
+//! otherwise, proves that the store was restored: a **fork**, also where the progress rows were restored with it. Of
+//! an older epoch it is what a dead history left, and is passed over: the new epoch's number is the word of whoever restored.
 
 use std::collections::VecDeque;
 
 use super::window::{Progress, Tail};
-use crate::domain::ids::Position;
+use crate::domain::ids::{Epoch, Position};
 use crate::kafka::scan::Extent;
 
 /// What is known about a shard before its partition is read.
@@ -19,8 +23,8 @@ pub struct Known {
     pub progress: Option<Progress>,
     /// The store's event at the row's position, if it is one of this shard.
     pub stored: Option<Tail>,
-    /// Where the first epoch after the row's begins, with the shard's last event before it.
-    pub later_epoch: Option<(Position, Option<Tail>)>,
+    /// Where the first epoch after the row's begins.
+    pub later_epoch: Option<Position>,
     /// What the partition holds.
     pub extent: Extent,
 }
@@ -42,17 +46,12 @@ pub enum Begin {
 /// The reason for a fork: the row is of another history than the store, and no new epoch explains it.
 pub fn begin(known: &Known) -> Result<Begin, String> {
     let Some(row) = known.progress else { return Ok(Begin::Anew) };
-    if let Some((first, before)) = known.later_epoch
-        && row.position >= first
-    {
-        // The row's event is of a dead history. What came before the new epoch is common, and was sent.
-        return Ok(if row.offset < known.extent.end {
-            Begin::Trust(before, known.extent.low.max(row.offset))
-        } else {
-            Begin::Anew
-        });
-    }
-    let Some(stored) = known.stored else {
+    let stored = known.stored.filter(|_| known.later_epoch.is_none_or(|first| row.position < first));
+    let Some(stored) = stored else {
+        // A new epoch says that this is known, not how much of what came before it was sent: the topic tells.
+        if known.later_epoch.is_some() {
+            return Ok(Begin::Anew);
+        }
         return Err(format!(
             "shard {}: the relay has sent an event at position {} of epoch {}, which the log does not have",
             row.shard, row.position, row.epoch
@@ -77,11 +76,11 @@ pub enum Confirmation {
 }
 
 /// Compares the record at the row's offset with the store's event at the row's position.
-pub fn confirm(stored: Tail, found: Tail) -> Confirmation {
+pub fn confirm(stored: Tail, found: Tail, newest: Epoch) -> Confirmation {
     if found == stored {
         return Confirmation::Same;
     }
-    if found.position == stored.position && found.epoch == stored.epoch {
+    if found.position == stored.position && found.epoch == stored.epoch && found.epoch >= newest {
         return Confirmation::Fork(format!(
             "position {} was event {} when it was relayed and is event {} now",
             found.position, found.event_id, stored.event_id
@@ -93,6 +92,8 @@ pub fn confirm(stored: Tail, found: Tail) -> Confirmation {
 /// Follows the store's chain of one shard through the records of its partition.
 #[derive(Debug)]
 pub struct Walk {
+    /// The newest epoch of the store.
+    newest: Epoch,
     tail: Option<Tail>,
     /// The store's next events, as far as they were fetched.
     expected: VecDeque<Tail>,
@@ -106,12 +107,14 @@ pub enum Step {
     Next,
     /// Fetch what the store has after this position, [`Walk::expect`] it, and show the record again.
     Fetch(Position),
+    /// The store is another history than the topic. The reason, for people.
+    Fork(String),
 }
 
 impl Walk {
     /// Begins behind `tail`.
-    pub fn new(tail: Option<Tail>) -> Self {
-        Self { tail, expected: VecDeque::new(), exhausted: false }
+    pub fn new(tail: Option<Tail>, newest: Epoch) -> Self {
+        Self { newest, tail, expected: VecDeque::new(), exhausted: false }
     }
 
     /// The last event of the unbroken run.
@@ -132,14 +135,18 @@ impl Walk {
             return Step::Next;
         }
         match self.expected.front() {
-            None if self.exhausted => Step::Next,
-            None => Step::Fetch(at),
-            Some(next) => {
-                if *next == record {
-                    self.tail = self.expected.pop_front();
-                }
+            None if !self.exhausted => Step::Fetch(at),
+            Some(next) if *next == record => {
+                self.tail = self.expected.pop_front();
                 Step::Next
             }
+            // What stands between is missing in the topic.
+            Some(next) if next.position < record.position => Step::Next,
+            _ if record.epoch < self.newest => Step::Next,
+            _ => Step::Fork(format!(
+                "the topic holds event {} of epoch {} at position {}, which the log does not have",
+                record.event_id, record.epoch, record.position
+            )),
         }
     }
 }
@@ -149,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::ids::{Epoch, Shard};
+    use crate::domain::ids::Shard;
     use crate::relay::fixtures::{event, id};
 
     fn tail(position: i64) -> Tail {
@@ -192,42 +199,61 @@ mod tests {
     }
 
     #[test]
-    fn a_new_epoch_takes_the_relay_back_to_what_is_common() {
-        let later =
-            Known { stored: None, later_epoch: Some((Position(4), Some(tail(3)))), ..known(5, 7, 0, 9) };
-        assert_eq!(begin(&later), Ok(Begin::Trust(Some(tail(3)), 7)));
-        let before = Known { later_epoch: Some((Position(6), Some(tail(5)))), ..known(5, 7, 0, 9) };
+    fn a_row_of_a_dead_history_is_worth_nothing_once_there_is_a_later_epoch() {
+        let later = Known { stored: None, later_epoch: Some(Position(4)), ..known(5, 7, 0, 9) };
+        assert_eq!(begin(&later), Ok(Begin::Anew));
+        let late = Known { stored: None, later_epoch: Some(Position(6)), ..known(5, 7, 0, 9) };
+        assert_eq!(begin(&late), Ok(Begin::Anew), "events came between the restore and the new epoch");
+        let before = Known { later_epoch: Some(Position(6)), ..known(5, 7, 0, 9) };
         assert_eq!(begin(&before), Ok(Begin::Confirm(tail(5), 7)), "the row is older than the new epoch");
     }
 
     #[test]
     fn the_record_at_the_offset_tells_a_new_topic_from_a_fork() {
-        assert_eq!(confirm(tail(5), tail(5)), Confirmation::Same);
-        assert_eq!(confirm(tail(5), tail(4)), Confirmation::AnotherTopic);
-        assert!(matches!(confirm(tail(5), dead(5)), Confirmation::Fork(_)));
+        assert_eq!(confirm(tail(5), tail(5), Epoch(1)), Confirmation::Same);
+        assert_eq!(confirm(tail(5), tail(4), Epoch(1)), Confirmation::AnotherTopic);
+        assert!(matches!(confirm(tail(5), dead(5), Epoch(1)), Confirmation::Fork(_)));
+        assert_eq!(confirm(tail(5), dead(5), Epoch(2)), Confirmation::AnotherTopic, "known to be dead");
     }
 
-    /// Walks `records` against a store that holds `stored`.
-    fn walk(from: Option<Tail>, records: &[Tail], stored: &[Tail], chunk: usize) -> Option<Tail> {
-        let mut walk = Walk::new(from);
+    /// Walks `records` against a store that holds `stored` and whose newest epoch is `newest`.
+    fn walk(records: &[Tail], stored: &[Tail], chunk: usize, newest: i32) -> Result<Option<Tail>, String> {
+        let mut walk = Walk::new(None, Epoch(newest));
         for record in records {
-            while let Step::Fetch(after) = walk.see(*record) {
-                walk.expect(stored.iter().filter(|e| e.position > after).take(chunk).copied());
+            loop {
+                match walk.see(*record) {
+                    Step::Next => break,
+                    Step::Fork(reason) => return Err(reason),
+                    Step::Fetch(after) => {
+                        walk.expect(stored.iter().filter(|e| e.position > after).take(chunk).copied());
+                    }
+                }
             }
         }
-        walk.tail()
+        Ok(walk.tail())
     }
 
     #[test]
     fn the_tail_is_the_end_of_the_unbroken_run() {
         let stored: Vec<_> = [1, 3, 4, 8].map(tail).into();
-        let walk = |records: &[Tail]| walk(None, records, &stored, 2).map(|tail| tail.position.0);
-        assert_eq!(walk(&[]), None);
-        assert_eq!(walk(&[tail(1), tail(3), tail(4), tail(8)]), Some(8));
-        assert_eq!(walk(&[tail(1), tail(1), tail(3), tail(1), tail(3), tail(4)]), Some(4), "duplicates");
-        assert_eq!(walk(&[tail(1), tail(4), tail(8)]), Some(1), "3 is missing");
-        assert_eq!(walk(&[tail(1), tail(4), tail(3), tail(4)]), Some(4), "3 came late, and 4 again");
-        assert_eq!(walk(&[tail(1), dead(3), tail(3), dead(9)]), Some(3), "a dead history in between");
+        let walk =
+            |records: &[Tail]| walk(records, &stored, 2, 2).map(|tail| tail.map(|tail| tail.position.0));
+        assert_eq!(walk(&[]), Ok(None));
+        assert_eq!(walk(&[tail(1), tail(3), tail(4), tail(8)]), Ok(Some(8)));
+        assert_eq!(walk(&[tail(1), tail(1), tail(3), tail(1), tail(3), tail(4)]), Ok(Some(4)), "duplicates");
+        assert_eq!(walk(&[tail(1), tail(4), tail(8)]), Ok(Some(1)), "3 is missing");
+        assert_eq!(walk(&[tail(1), tail(4), tail(3), tail(4)]), Ok(Some(4)), "3 came late, and 4 again");
+        assert_eq!(walk(&[tail(1), dead(3), tail(3), dead(9)]), Ok(Some(3)), "a dead history in between");
+    }
+
+    #[test]
+    fn a_record_of_the_newest_epoch_that_the_store_does_not_have_is_a_fork() {
+        let stored: Vec<_> = [1, 3, 4].map(tail).into();
+        let walk = |records: &[Tail]| walk(records, &stored, 2, 1);
+        assert!(walk(&[tail(1), tail(3), tail(4), tail(8)]).is_err(), "beyond the head of a restored store");
+        assert!(walk(&[tail(1), dead(3)]).is_err(), "the restored store has gone on");
+        assert!(walk(&[tail(1), dead(2)]).is_err(), "with an event of another shard there");
+        assert!(walk(&[tail(1), tail(4), tail(4)]).is_ok(), "a hole in the topic is none");
     }
 
     proptest! {
@@ -239,9 +265,9 @@ mod tests {
             let stored: Vec<_> = (1..30).map(tail).collect();
             let mut topic: Vec<_> =
                 records.into_iter().map(|(p, is_dead)| if is_dead { dead(p) } else { tail(p) }).collect();
-            let end = walk(None, &topic, &stored, chunk).map_or(0, |tail| tail.position.0);
+            let end = walk(&topic, &stored, chunk, 2).unwrap().map_or(0, |tail| tail.position.0);
             topic.extend((end + 1..30).map(tail));
-            prop_assert_eq!(walk(None, &topic, &stored, chunk), Some(tail(29)));
+            prop_assert_eq!(walk(&topic, &stored, chunk, 2), Ok(Some(tail(29))));
         }
     }
 }

@@ -85,15 +85,19 @@ pub struct Window {
 #[derive(Debug, Default)]
 struct Flow {
     tail: Option<Tail>,
+    /// No record of ours can come to stand before this offset.
+    end: i64,
     in_flight: VecDeque<(Tail, usize)>,
     acknowledged: Option<Progress>,
     saved: bool,
 }
 
 impl Window {
-    /// Every shard with the end of what its topic holds already.
-    pub fn new(limits: Limits, tails: BTreeMap<Shard, Option<Tail>>) -> Self {
-        let flows = tails.into_iter().map(|(shard, tail)| (shard, Flow { tail, ..Flow::default() }));
+    /// Every shard with the end of what its topic holds already: the last event of its unbroken run, and the offset
+    /// behind its last record.
+    pub fn new(limits: Limits, ends: BTreeMap<Shard, (Option<Tail>, i64)>) -> Self {
+        let flows =
+            ends.into_iter().map(|(shard, (tail, end))| (shard, Flow { tail, end, ..Flow::default() }));
         Self { limits, flows: flows.collect(), events: 0, bytes: 0 }
     }
 
@@ -139,12 +143,11 @@ impl Window {
         if expected != Some(position) {
             return Err(Broken::OutOfOrder { shard, acknowledged: position, expected });
         }
-        if let Some(Progress { offset: before, .. }) = flow.acknowledged
-            && offset <= before
-        {
-            return Err(Broken::AnotherTopic { shard, before, offset });
+        if offset < flow.end {
+            return Err(Broken::AnotherTopic { shard, before: flow.end - 1, offset });
         }
         if let Some((tail, bytes)) = flow.in_flight.pop_front() {
+            flow.end = offset + 1;
             flow.acknowledged = Some(Progress { shard, epoch: tail.epoch, position, offset });
             flow.saved = false;
             self.events -= 1;
@@ -180,7 +183,7 @@ mod tests {
     const LIMITS: Limits = Limits { events_max: 3, bytes_max: 1 << 20 };
 
     fn window() -> Window {
-        Window::new(LIMITS, [(Shard(0), None), (Shard(1), None)].into())
+        Window::new(LIMITS, [(Shard(0), (None, 0)), (Shard(1), (None, 0))].into())
     }
 
     fn progress(shard: i16, position: i64, offset: i64) -> Progress {
@@ -245,5 +248,12 @@ mod tests {
         window.delivered(Shard(0), Position(1), 10).unwrap();
         assert!(matches!(window.delivered(Shard(0), Position(2), 0), Err(Broken::AnotherTopic { .. })));
         assert!(matches!(window.delivered(Shard(1), Position(7), 0), Err(Broken::OutOfOrder { .. })));
+    }
+
+    #[test]
+    fn a_topic_made_anew_between_the_walk_and_the_first_acknowledgement_is_noticed() {
+        let mut window = Window::new(LIMITS, [(Shard(0), (None, 5))].into());
+        window.sent(&event(0, 1));
+        assert!(matches!(window.delivered(Shard(0), Position(1), 0), Err(Broken::AnotherTopic { .. })));
     }
 }

@@ -8,11 +8,12 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::process::Process;
+use super::process::{self, Process};
+use super::status;
 use crate::api::operations::Check;
 use crate::api::{self, Parts};
 use crate::commands::{self, Commands};
-use crate::event_store::read;
+use crate::event_store::{read, seals};
 use crate::queries::lag::{Lag, list_lags};
 
 /// A read model that is further behind the log than this is not fresh.
@@ -40,7 +41,10 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         answered.clone(),
     );
     process.shutdown.spawn("append", appending);
+    // Here because every installation has this role; of several processes one seals.
+    process.shutdown.spawn("seal", seals::run(process.pool.clone(), token.clone()));
 
+    let (asked, kafka) = (process.pool.clone(), process::kafka(&process.settings));
     let metrics = process.metrics.clone();
     let parts = Parts {
         commands,
@@ -48,6 +52,9 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         clock: process.clock.clone(),
         checks: checks(process),
         render_metrics: Box::new(move || metrics.render()),
+        status: Box::new(move || status::ask(asked.clone(), kafka.clone()).boxed()),
+        event_streams_max: process.settings.http.event_streams_max,
+        stop: token.clone(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
     let serving = api::server::serve(listener, api::router(parts), process.shutdown.token());

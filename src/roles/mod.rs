@@ -5,14 +5,21 @@
 
 mod api;
 pub mod demo;
+pub mod epoch;
 pub mod generate;
 pub mod healthcheck;
+pub mod log_transfer;
+pub mod parked;
 mod process;
 mod project;
 pub mod rebuild;
 mod relay;
+pub mod replay;
+pub mod seal;
+pub mod status;
 pub mod topics;
 pub mod verify;
+mod visit;
 
 use std::process::ExitCode;
 
@@ -61,6 +68,11 @@ pub async fn run(settings: Settings, roles: impl FnOnce(&Settings) -> Vec<Role>)
     let process = Process::start(settings, shutdown.clone(), &roles).await?;
     process.spawn(&roles).await?;
     let ended = shutdown.finish().await;
+    if let Err(failure) = &ended
+        && process.is_embedded()
+    {
+        epoch::begin_after(failure, &process.pool).await;
+    }
     process.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tracing::info;
 
-use super::{Role, api, project, relay};
+use super::{Role, api, epoch, project, relay};
 use crate::clock::Clock;
 use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
@@ -19,7 +19,7 @@ use crate::telemetry::{self, MetricsHandle};
 use crate::{event_store, metrics, projectors};
 
 /// How long a request waits for a connection before it is told to come back: less than a second.
-const ACQUIRE_WITHIN: Duration = Duration::from_millis(800);
+pub(super) const ACQUIRE_WITHIN: Duration = Duration::from_millis(800);
 /// How long connections may take to close at the end.
 const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -49,6 +49,7 @@ impl Process {
         let (options, embedded) = database(&settings).await?;
         let pool = prepare(&options, &settings).await?;
         if let Some(embedded) = &embedded {
+            epoch::follow_restore(&pool).await?;
             shutdown.spawn("private PostgreSQL", embedded.watch(shutdown.token()));
         }
         let (clock, source) = (Clock::System, OnceLock::new());
@@ -75,6 +76,11 @@ impl Process {
             None => Source::Store(StoreTail::start(self.pool.clone(), WindowLimits::default())),
         };
         self.source.get_or_init(open).clone()
+    }
+
+    /// Whether this process has a private server, and nobody else its database.
+    pub(super) fn is_embedded(&self) -> bool {
+        self.embedded.is_some()
     }
 
     /// Closes what is left when every task has ended.
@@ -114,24 +120,32 @@ pub(super) async fn connect(options: &PgConnectOptions, settings: &Settings) -> 
     let session = Session {
         connections_max: settings.storage.pool_size,
         acquire_timeout: ACQUIRE_WITHIN,
-        ..Session::of("insight")
+        ..Session::of(name())
     };
     let pool = postgres::connect(options.clone(), &session).await?;
     event_store::schema::apply(&pool).await?;
     Ok(pool)
 }
 
+/// What this process is called where others see it: in PostgreSQL's list of sessions, among the members of a group.
+fn name() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // PostgreSQL cuts names off; the number is what tells two processes apart, so it stands first.
+    let host: String = host.trim().chars().take(40).collect();
+    format!("insight/{}@{host}", std::process::id())
+}
+
 /// The bus, if there is one.
 pub(super) fn kafka(settings: &Settings) -> Option<KafkaSettings> {
     let brokers = settings.bus.kafka_brokers.as_deref().filter(|brokers| !brokers.is_empty())?;
     let prefix = settings.bus.kafka_topic_prefix.as_str().into();
-    Some(KafkaSettings { prefix, ..KafkaSettings::new(brokers) })
+    Some(KafkaSettings { prefix, client_id: name().into(), ..KafkaSettings::new(brokers) })
 }
 
 /// A broker that is away later is waited for; one that was never there, or without our topics, is a mistake.
-async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
+pub(super) async fn check_topics(kafka: &KafkaSettings) -> anyhow::Result<()> {
     for topic in topics::describe(kafka).await? {
-        let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
+        let declared = topic.wanted();
         match topic.partitions {
             Some(found) if found == declared => {}
             Some(found) => bail!("topic {} has {found} partitions, {declared} are declared", topic.name),

@@ -1,45 +1,104 @@
-//! `insight rebuild NAME`: a read model made anew from the log, with progress.
+//! `insight rebuild NAME…|--all`: read models made anew from the log beside the ones that are read, with progress.
 
 use std::process::ExitCode;
 
+use sqlx::PgPool;
+
 use crate::config::Settings;
-use crate::projectors::rebuild::{self, Progress};
+use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
 use super::process::{connect, database, log_format};
 use super::project::engine;
 
-/// Rebuilds and prints how far it is, at most once a second.
+/// What to rebuild, and how.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Names of read models; none for all of them.
+    pub names: Vec<String>,
+    /// At most so many events a second.
+    pub throttle: Option<u32>,
+    /// What is done.
+    pub verb: Verb,
+}
+
+/// What is done with a read model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Its rows are made again and promoted.
+    Rebuild,
+    /// What was replaced comes back.
+    RollBack,
+    /// What was replaced is dropped.
+    DropOld,
+}
+
+/// Does it, and prints how far it is at most once a second.
 ///
 /// # Errors
-/// What kept it from finishing; running it again starts anew.
-pub async fn run(settings: Settings, name: &str) -> anyhow::Result<ExitCode> {
+/// What kept it from finishing; running it again goes on from there.
+pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
     let (options, embedded) = database(&settings).await?;
     let pool = connect(&options, &settings).await?;
-    schema::apply_others(&pool, name).await?;
-    let started = tokio::time::Instant::now();
-    let mut shown = started;
-    let mut unshown = None;
-    let rebuilt = rebuild::rebuild(name, &pool, engine(&settings.risk), |progress| {
-        unshown = Some(progress);
-        if shown.elapsed().as_secs() >= 1 {
-            shown = tokio::time::Instant::now();
-            unshown = None;
-            show(name, &progress);
-        }
-    })
-    .await;
+    let all = schema::ALL.iter().map(|schema| schema.name);
+    let named = wanted.names.iter().map(String::as_str);
+    let names: Vec<&str> = if wanted.names.is_empty() { all.collect() } else { named.collect() };
+    let how = Options { throttle: wanted.throttle, engine: engine(&settings.risk), ..Options::default() };
+    let outcome = each(&pool, &names, &wanted, &how).await;
     pool.close().await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }
-    rebuilt?;
+    outcome?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn each(pool: &PgPool, names: &[&str], wanted: &Wanted, options: &Options) -> anyhow::Result<()> {
+    if wanted.verb != Verb::DropOld {
+        schema::apply_others(pool, names).await?;
+    }
+    for name in names {
+        match wanted.verb {
+            Verb::Rebuild => one(pool, name, false, options).await?,
+            Verb::RollBack => one(pool, name, true, options).await?,
+            Verb::DropOld => match rebuild::drop_old(name, pool).await? {
+                dropped if dropped.is_empty() => eprintln!("{name}: nothing old to drop"),
+                dropped => eprintln!("{name}: dropped {}", dropped.join(", ")),
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn one(pool: &PgPool, name: &str, back: bool, options: &Options) -> anyhow::Result<()> {
+    let started = tokio::time::Instant::now();
+    let mut shown = started;
+    let mut unshown = None;
+    let mut hear = |news| match news {
+        News::Note(note) => eprintln!("{name}: {note}"),
+        News::Progress(progress) if shown.elapsed().as_secs() >= 1 => {
+            shown = tokio::time::Instant::now();
+            unshown = None;
+            show(name, &progress);
+        }
+        News::Progress(progress) => unshown = Some(progress),
+    };
+    let Promoted { writers_waited, readers_waited } = if back {
+        rebuild::roll_back(name, pool, options, &mut hear).await?
+    } else {
+        rebuild::rebuild_with(name, pool, options, &mut hear).await?
+    };
     if let Some(progress) = unshown {
         show(name, &progress);
     }
-    eprintln!("{name}: rebuilt in {:.1} s", started.elapsed().as_secs_f64());
-    Ok(ExitCode::SUCCESS)
+    let (done, seconds) = (if back { "rolled back" } else { "rebuilt" }, started.elapsed().as_secs_f64());
+    eprintln!(
+        "{name}: {done} in {seconds:.1} s; flushes waited {} ms, reads {} ms",
+        writers_waited.as_millis(),
+        readers_waited.as_millis()
+    );
+    Ok(())
 }
 
 fn show(name: &str, progress: &Progress) {

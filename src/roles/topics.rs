@@ -6,18 +6,23 @@ use super::process::{log_format, need_kafka};
 use crate::config::Settings;
 use crate::kafka::topics;
 
-/// Creates what is missing.
+/// Creates what is missing, and sets what may change.
 ///
 /// # Errors
 /// A broker that cannot be reached, or a topic whose partitions differ.
 pub async fn apply(settings: &Settings) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(settings), "warn")?;
     let kafka = need_kafka(settings)?;
-    let created = topics::apply(&kafka).await?;
-    for topic in &created {
+    let applied = topics::apply(&kafka).await?;
+    for topic in &applied.created {
         println!("created {topic}");
     }
-    if created.is_empty() {
+    for (topic, differences) in &applied.changed {
+        for topics::Difference { setting, wanted, .. } in differences {
+            println!("set {setting} of {topic} to {wanted}");
+        }
+    }
+    if applied.created.is_empty() && applied.changed.is_empty() {
         println!("nothing to do: every topic is as declared");
     }
     Ok(ExitCode::SUCCESS)
@@ -30,11 +35,16 @@ pub async fn apply(settings: &Settings) -> anyhow::Result<ExitCode> {
 pub async fn show(settings: &Settings) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(settings), "warn")?;
     let kafka = need_kafka(settings)?;
-    let mut all_well = true;
-    for topic in topics::describe(&kafka).await? {
-        let declared = usize::try_from(topic.declared.partitions).unwrap_or_default();
+    let described = topics::describe(&kafka).await?;
+    let differences = topics::differences(&kafka, &described).await?;
+    let mut all_well = differences.is_empty();
+    for topic in &described {
+        let declared = topic.wanted();
         let found = topic.partitions.map_or_else(|| "missing".to_owned(), |found| found.to_string());
         println!("{}: {found} partitions, {declared} declared", topic.name);
+        for difference in differences.get(&topic.name).into_iter().flatten() {
+            println!("  {difference}");
+        }
         all_well &= topic.partitions == Some(declared);
     }
     Ok(if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,19 +1,20 @@
 //! What happened, as an investor reads it, compared.
 
-use sqlx::PgConnection;
-
 use super::reference::{Happening, Reference};
-use super::report::Report;
-use super::rows::{Row, compare};
+use super::rows::{Row, Rows, Scope, Table};
+
+const ACTIVITIES: Table = Table { name: "activity.activities", keys: &["portfolio_id", "position"] };
+pub(super) const TABLES: [&Table; 1] = [&ACTIVITIES];
 
 pub(super) async fn check(
-    conn: &mut PgConnection,
+    rows: &mut Rows<'_>,
+    scope: &Scope,
     reference: &Reference,
-    report: &mut Report,
-) -> Result<u64, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let portfolios = reference.portfolios.iter();
-    let rows = portfolios.flat_map(|(id, portfolio)| portfolio.happenings.iter().map(|it| row(id, it)));
-    compare(conn, "activity.activities", 2, rows.collect(), report).await
+    let activities = portfolios
+        .map(|(id, portfolio)| (id.clone(), portfolio.happenings.iter().map(|it| row(id, it)).collect()));
+    rows.compare(&ACTIVITIES, scope, activities).await
 }
 
 fn row(id: &String, happening: &Happening) -> Row {

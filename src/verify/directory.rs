@@ -1,82 +1,83 @@
 //! Who and what there is, compared.
 
-use sqlx::PgConnection;
+use super::market::Asset;
+use super::reference::{Investor, Portfolio, Reference};
+use super::rows::{Cell, Row, Rows, Scope, Table};
 
-use super::reference::Reference;
-use super::report::Report;
-use super::rows::{Cell, Row, compare};
+const INVESTORS: Table = Table { name: "directory.investors", keys: &["investor_id"] };
+const PORTFOLIOS: Table = Table { name: "directory.portfolios", keys: &["portfolio_id"] };
+const ASSETS: Table = Table { name: "directory.assets", keys: &["asset_id"] };
+const SYMBOLS: Table = Table { name: "directory.symbols", keys: &["symbol"] };
+pub(super) const TABLES: [&Table; 1] = [&PORTFOLIOS];
 
-pub(super) async fn check(
-    conn: &mut PgConnection,
+/// Compares all but portfolios.
+pub(super) async fn check(rows: &mut Rows<'_>, reference: &Reference) -> Result<(), sqlx::Error> {
+    let investors = reference.investors.iter().map(|(id, it)| (id.clone(), vec![investor_row(id, it)]));
+    rows.compare(&INVESTORS, &Scope::All, investors).await?;
+    let market = &reference.market;
+    let assets = market.assets.iter().map(|(id, it)| (id.clone(), vec![asset_row(id, it)]));
+    rows.compare(&ASSETS, &Scope::All, assets).await?;
+    let symbols = market.symbols.iter().map(|(symbol, it)| (symbol.clone(), vec![symbol_row(symbol, it)]));
+    rows.compare(&SYMBOLS, &Scope::All, symbols).await
+}
+
+/// Compares portfolios.
+pub(super) async fn check_portfolios(
+    rows: &mut Rows<'_>,
+    scope: &Scope,
     reference: &Reference,
-    report: &mut Report,
-) -> Result<u64, sqlx::Error> {
-    let mut rows = compare(conn, "directory.investors", 1, investors(reference), report).await?;
-    rows += compare(conn, "directory.portfolios", 1, portfolios(reference), report).await?;
-    rows += compare(conn, "directory.assets", 1, assets(reference), report).await?;
-    rows += compare(conn, "directory.symbols", 1, symbols(reference), report).await?;
-    Ok(rows)
+) -> Result<(), sqlx::Error> {
+    let portfolios = reference.portfolios.iter().map(|(id, it)| (id.clone(), vec![portfolio_row(id, it)]));
+    rows.compare(&PORTFOLIOS, scope, portfolios).await
 }
 
-fn investors(reference: &Reference) -> Vec<Row> {
-    let row = |(id, investor): (&String, &super::reference::Investor)| {
-        vec![
-            ("investor_id", id.into()),
-            ("risk_tolerance", investor.risk_tolerance.as_ref().into()),
-            ("experience_level", investor.experience_level.as_ref().into()),
-            ("registered_at", investor.registered_at.into()),
-            ("version", investor.version.into()),
-            ("position", investor.position.into()),
-        ]
-    };
-    reference.investors.iter().map(row).collect()
+fn investor_row(id: &String, investor: &Investor) -> Row {
+    vec![
+        ("investor_id", id.into()),
+        ("risk_tolerance", investor.risk_tolerance.as_ref().into()),
+        ("experience_level", investor.experience_level.as_ref().into()),
+        ("registered_at", investor.registered_at.into()),
+        ("version", investor.version.into()),
+        ("position", investor.position.into()),
+    ]
 }
 
-fn portfolios(reference: &Reference) -> Vec<Row> {
-    let row = |(id, portfolio): (&String, &super::reference::Portfolio)| {
-        let settings = portfolio.settings();
-        vec![
-            ("portfolio_id", id.into()),
-            ("investor_id", (&settings.investor_id).into()),
-            ("name", (&settings.name).into()),
-            ("base_currency", (&settings.base_currency).into()),
-            ("time_zone", (&settings.time_zone).into()),
-            ("cost_basis", (&settings.cost_basis).into()),
-            ("fees_in_cost", settings.fees_in_cost.into()),
-            ("cash", (&settings.cash).into()),
-            ("allow_short", settings.allow_short.into()),
-            ("opened_at", portfolio.opened_at.into()),
-            ("version", portfolio.version.into()),
-            ("position", portfolio.position.into()),
-        ]
-    };
-    reference.portfolios.iter().map(row).collect()
+fn portfolio_row(id: &String, portfolio: &Portfolio) -> Row {
+    let settings = portfolio.settings();
+    vec![
+        ("portfolio_id", id.into()),
+        ("investor_id", (&settings.investor_id).into()),
+        ("name", (&settings.name).into()),
+        ("base_currency", (&settings.base_currency).into()),
+        ("time_zone", (&settings.time_zone).into()),
+        ("cost_basis", (&settings.cost_basis).into()),
+        ("fees_in_cost", settings.fees_in_cost.into()),
+        ("cash", (&settings.cash).into()),
+        ("allow_short", settings.allow_short.into()),
+        ("opened_at", portfolio.opened_at.into()),
+        ("version", portfolio.version.into()),
+        ("position", portfolio.position.into()),
+    ]
 }
 
-fn assets(reference: &Reference) -> Vec<Row> {
-    let row = |(id, asset): (&String, &super::market::Asset)| {
-        vec![
-            ("asset_id", id.into()),
-            ("symbol", (&asset.symbol).into()),
-            ("name", (&asset.name).into()),
-            ("class", (&asset.class).into()),
-            ("currency", (&asset.currency).into()),
-            ("quote_unit", asset.quote_unit.into()),
-            ("isin", asset.isin.as_ref().into()),
-            ("exchange", asset.exchange.as_ref().into()),
-            ("listed_at", asset.listed_at.into()),
-            ("delisted_on", asset.delisted_on.as_ref().into()),
-            ("final_price", asset.final_price.into()),
-            ("version", asset.version.into()),
-            ("position", asset.position.into()),
-        ]
-    };
-    reference.market.assets.iter().map(row).collect()
+fn asset_row(id: &String, asset: &Asset) -> Row {
+    vec![
+        ("asset_id", id.into()),
+        ("symbol", (&asset.symbol).into()),
+        ("name", (&asset.name).into()),
+        ("class", (&asset.class).into()),
+        ("currency", (&asset.currency).into()),
+        ("quote_unit", asset.quote_unit.into()),
+        ("isin", asset.isin.as_ref().into()),
+        ("exchange", asset.exchange.as_ref().into()),
+        ("listed_at", asset.listed_at.into()),
+        ("delisted_on", asset.delisted_on.as_ref().into()),
+        ("final_price", asset.final_price.into()),
+        ("version", asset.version.into()),
+        ("position", asset.position.into()),
+    ]
 }
 
-fn symbols(reference: &Reference) -> Vec<Row> {
-    let row = |(symbol, (asset_id, position)): (&String, &(String, i64))| {
-        vec![("symbol", Cell::from(symbol)), ("asset_id", asset_id.into()), ("position", (*position).into())]
-    };
-    reference.market.symbols.iter().map(row).collect()
+fn symbol_row(symbol: &String, (asset_id, position): &(String, i64)) -> Row {
+    vec![("symbol", Cell::from(symbol)), ("asset_id", asset_id.into()), ("position", (*position).into())]
 }

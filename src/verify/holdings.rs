@@ -1,41 +1,51 @@
 //! What is held, lot by lot, compared with the fold from scratch.
 
-use sqlx::PgConnection;
-
 use super::ledger::{Holding, Ledger};
 use super::reference::{Entry, Portfolio, Reference};
-use super::report::Report;
-use super::rows::{Row, compare};
+use super::rows::{Row, Rows, Scope, Table};
+
+const LEDGERS: Table = Table { name: "holdings.ledgers", keys: &["portfolio_id"] };
+const ENTRIES: Table = Table { name: "holdings.entries", keys: &["portfolio_id", "position"] };
+const HOLDINGS: Table = Table { name: "holdings.holdings", keys: &["portfolio_id", "asset_id"] };
+const LOTS: Table = Table { name: "holdings.lots", keys: &["portfolio_id", "asset_id", "position"] };
+const CASH: Table = Table { name: "holdings.cash", keys: &["portfolio_id", "currency"] };
+pub(super) const TABLES: [&Table; 5] = [&LEDGERS, &ENTRIES, &HOLDINGS, &LOTS, &CASH];
 
 pub(super) async fn check(
-    conn: &mut PgConnection,
+    rows: &mut Rows<'_>,
+    scope: &Scope,
     reference: &Reference,
-    report: &mut Report,
-) -> Result<u64, sqlx::Error> {
-    let (mut ledgers, mut entries, mut holdings, mut lots, mut cash) =
-        (vec![], vec![], vec![], vec![], vec![]);
-    for (id, portfolio) in &reference.portfolios {
-        let ledger = Ledger::of(portfolio);
-        ledgers.push(ledger_row(id, portfolio, &ledger));
-        entries.extend(portfolio.entries().map(|entry| entry_row(id, entry)));
-        for (asset_id, holding) in &ledger.holdings {
-            holdings.push(holding_row(id, asset_id, holding));
-            lots.extend(lot_rows(id, asset_id, holding));
-        }
-        for (currency, balance) in &ledger.cash {
-            cash.push(vec![
-                ("portfolio_id", id.into()),
+) -> Result<(), sqlx::Error> {
+    let portfolios = &reference.portfolios;
+    let folded: Vec<(&String, Ledger)> = portfolios.iter().map(|(id, it)| (id, Ledger::of(it))).collect();
+    let ledgers =
+        folded.iter().map(|(id, ledger)| ((*id).clone(), vec![ledger_row(id, &portfolios[*id], ledger)]));
+    rows.compare(&LEDGERS, scope, ledgers).await?;
+    let entries = portfolios
+        .iter()
+        .map(|(id, it)| (id.clone(), it.entries().map(|entry| entry_row(id, entry)).collect()));
+    rows.compare(&ENTRIES, scope, entries).await?;
+    let holdings = folded.iter().map(|(id, ledger)| {
+        let rows = ledger.holdings.iter().map(|(asset_id, holding)| holding_row(id, asset_id, holding));
+        ((*id).clone(), rows.collect())
+    });
+    rows.compare(&HOLDINGS, scope, holdings).await?;
+    let lots = folded.iter().map(|(id, ledger)| {
+        let rows = ledger.holdings.iter().flat_map(|(asset_id, holding)| lot_rows(id, asset_id, holding));
+        ((*id).clone(), rows.collect())
+    });
+    rows.compare(&LOTS, scope, lots).await?;
+    let cash = folded.iter().map(|(id, ledger)| {
+        let row = |(currency, balance): (&String, &super::units::Units)| -> Row {
+            vec![
+                ("portfolio_id", (*id).into()),
                 ("currency", currency.into()),
                 ("balance", (*balance).into()),
-            ]);
-        }
-    }
-    let mut rows = compare(conn, "holdings.ledgers", 1, ledgers, report).await?;
-    rows += compare(conn, "holdings.entries", 2, entries, report).await?;
-    rows += compare(conn, "holdings.holdings", 2, holdings, report).await?;
-    rows += compare(conn, "holdings.lots", 3, lots, report).await?;
-    rows += compare(conn, "holdings.cash", 2, cash, report).await?;
-    Ok(rows)
+            ]
+        };
+        ((*id).clone(), ledger.cash.iter().map(row).collect())
+    });
+    rows.compare(&CASH, scope, cash).await
 }
 
 fn ledger_row(id: &String, portfolio: &Portfolio, ledger: &Ledger) -> Row {

@@ -9,6 +9,7 @@
 //! | rate of a day | the same from closes: the last on or before it, at most 7 days old, of the best source that has one |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
@@ -23,8 +24,10 @@ const STALE_AFTER: TimeDelta = TimeDelta::minutes(15);
 /// Everything about assets.
 #[derive(Debug, Clone, Default)]
 pub struct Market {
-    /// By id.
-    pub assets: BTreeMap<String, Asset>,
+    /// By id. Shared between the markets of several moments as long as nothing changes.
+    pub assets: BTreeMap<String, Arc<Asset>>,
+    /// Those that are a rate of exchange.
+    pub pairs: BTreeSet<String>,
     /// Every symbol ever claimed: asset and position of the claim.
     pub symbols: BTreeMap<String, (String, i64)>,
 }
@@ -62,6 +65,10 @@ pub struct Asset {
     pub sources: BTreeMap<String, Source>,
     /// The last event that changed the live price; at first the listing.
     pub live_position: i64,
+    /// The listing.
+    pub listed_position: i64,
+    /// The last event of any kind.
+    pub touched: i64,
 }
 
 /// The prices of one source.
@@ -145,13 +152,18 @@ impl Market {
         require_id(payload, "asset_id", id)?;
         if &*event.event_type == "AssetListed" {
             let listed = Asset::listed(event, payload)?;
-            return match self.assets.insert(id.to_owned(), listed) {
+            if listed.class == "fx" {
+                self.pairs.insert(id.to_owned());
+            }
+            return match self.assets.insert(id.to_owned(), Arc::new(listed)) {
                 None => Ok(()),
                 Some(_) => Err(Unreadable("lists an asset again".to_owned())),
             };
         }
         let asset = self.assets.get_mut(id);
         let asset = asset.ok_or_else(|| Unreadable(format!("is about the unknown asset {id}")))?;
+        let asset = Arc::make_mut(asset);
+        asset.touched = event.position.0;
         let before = asset.live();
         asset.take(event, payload)?;
         if asset.live() != before || (&*event.event_type == "AssetRenamed" && asset.class == "fx") {
@@ -170,21 +182,29 @@ impl Market {
         self.way(from, to, |asset| asset.close_for(day))
     }
 
-    /// What live prices of these assets and live rates are made from, without the closes of past days.
-    pub fn prices_of(&self, assets: &BTreeSet<String>) -> Self {
-        let is_asked = |(id, asset): &(&String, &Asset)| asset.class == "fx" || assets.contains(*id);
-        let slim = |(id, asset): (&String, &Asset)| (id.clone(), asset.with_newest_closes());
-        let assets = self.assets.iter().filter(is_asked).map(slim).collect();
-        Self { assets, symbols: BTreeMap::new() }
+    /// What live prices of these assets and live rates are made from, without the closes of past days. What has not changed
+    /// since it was asked for last is shared.
+    pub fn prices_of(&self, assets: &BTreeSet<String>, known: &mut BTreeMap<String, Arc<Asset>>) -> Self {
+        let mut slim = |id: &String| {
+            let asset = self.assets.get(id)?;
+            let shared = known.get(id).filter(|known| known.touched == asset.touched);
+            let slim = match shared {
+                Some(known) => Arc::clone(known),
+                None => Arc::new(asset.with_newest_closes()),
+            };
+            known.insert(id.clone(), Arc::clone(&slim));
+            Some((id.clone(), slim))
+        };
+        let assets = assets.union(&self.pairs).filter_map(&mut slim).collect();
+        Self { assets, pairs: self.pairs.clone(), symbols: BTreeMap::new() }
     }
 
     /// Finds a way from one currency to another, by a price of each pair and the position it is from.
     fn way(&self, from: &str, to: &str, price: impl Fn(&Asset) -> Option<(Units, i64)>) -> Option<Rate> {
         let quoted = |from: &str, to: &str| {
             let symbol = format!("{from}{to}");
-            let names_pair =
-                |asset: &&Asset| asset.class == "fx" && asset.currency == to && asset.symbol == symbol;
-            let pair = self.assets.values().find(names_pair)?;
+            let names_pair = |asset: &&Arc<Asset>| asset.currency == to && asset.symbol == symbol;
+            let pair = self.pairs.iter().filter_map(|id| self.assets.get(id)).find(names_pair)?;
             let (price, position) = price(pair)?;
             Some((price.times(pair.quote_unit).filter(|rate| !rate.is_zero())?, position))
         };
@@ -302,6 +322,8 @@ impl Asset {
             ranking: Vec::new(),
             sources: BTreeMap::new(),
             live_position: event.position.0,
+            listed_position: event.position.0,
+            touched: event.position.0,
         })
     }
 

@@ -1,29 +1,29 @@
 //! Live prices and closes, compared.
 
-use sqlx::PgConnection;
+use super::market::{Asset, Live, Market, Source};
+use super::rows::{Row, Rows, Scope, Table};
 
-use super::market::{Asset, Live, Source};
-use super::reference::Reference;
-use super::report::Report;
-use super::rows::{Row, compare};
+const QUOTES: Table = Table { name: "prices.quotes", keys: &["asset_id"] };
+const SOURCES: Table = Table { name: "prices.price_sources", keys: &["asset_id", "source"] };
+const CLOSES: Table = Table { name: "prices.closes", keys: &["asset_id", "source", "day"] };
 
-pub(super) async fn check(
-    conn: &mut PgConnection,
-    reference: &Reference,
-    report: &mut Report,
-) -> Result<u64, sqlx::Error> {
-    let (mut quotes, mut sources, mut closes) = (vec![], vec![], vec![]);
-    for (id, asset) in &reference.market.assets {
-        quotes.push(quote_row(id, asset));
-        for (name, source) in &asset.sources {
-            sources.push(source_row(id, name, source));
-            closes.extend(close_rows(id, name, source));
-        }
-    }
-    let mut rows = compare(conn, "prices.quotes", 1, quotes, report).await?;
-    rows += compare(conn, "prices.price_sources", 2, sources, report).await?;
-    rows += compare(conn, "prices.closes", 3, closes, report).await?;
-    Ok(rows)
+/// Compares the prices of all assets, or of some.
+pub(super) async fn check(rows: &mut Rows<'_>, scope: &Scope, market: &Market) -> Result<(), sqlx::Error> {
+    let is_asked = |id: &str| match scope {
+        Scope::All => true,
+        Scope::Of(ids) => id.parse().is_ok_and(|id| ids.contains(&id)),
+    };
+    let assets = || market.assets.iter().filter(|(id, _)| is_asked(id));
+    rows.compare(&QUOTES, scope, assets().map(|(id, asset)| (id.clone(), vec![quote_row(id, asset)])))
+        .await?;
+    let sources = assets().map(|(id, asset)| {
+        (id.clone(), asset.sources.iter().map(|(name, source)| source_row(id, name, source)).collect())
+    });
+    rows.compare(&SOURCES, scope, sources).await?;
+    let closes = assets().map(|(id, asset)| {
+        (id.clone(), asset.sources.iter().flat_map(|(name, source)| close_rows(id, name, source)).collect())
+    });
+    rows.compare(&CLOSES, scope, closes).await
 }
 
 fn quote_row(id: &String, asset: &Asset) -> Row {

@@ -10,23 +10,28 @@
 //! proved elsewhere, what is judged here is whether a row is a function of what it names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use chrono::{Days, NaiveDate};
 use ethnum::U256;
 use futures::TryStreamExt;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
 
 use super::checkpoints::Checkpoints;
 use super::ledger::Ledger;
 use super::market::{Asset, Market};
 use super::reference::{Portfolio, Reference};
 use super::report::Report;
-use super::rows::{Cell, Row, all, compare};
+use super::rows::{Cell, Row, Rows, Scope, Table, all};
 use super::units::Units;
 use crate::analysis::{
     AssetCloses, ColumnId, Exposure, MarketModel, ModelInputs, Pool, RateCloses, Settings, portfolio_figures,
 };
+
+const RISKS: Table = Table { name: "risk.portfolio_risks", keys: &["portfolio_id"] };
+pub(super) const TABLES: [&Table; 1] = [&RISKS];
+/// Portfolios that are computed before their rows are compared.
+const BATCH: usize = 256;
 
 /// What a stored row says it was made from.
 #[derive(Debug)]
@@ -42,26 +47,53 @@ struct Named {
     assets: BTreeSet<String>,
 }
 
-/// The rows there are, and the prices that they name.
+/// The rows there are, the prices that they name, and what is to be computed again.
 #[derive(Debug, Default)]
 pub(super) struct Risks {
     rows: Vec<Named>,
+    by_portfolio: BTreeMap<String, usize>,
+    /// Rows that do not say what they were made from.
+    unreadable: BTreeSet<String>,
     /// Rows by price position, until the log has been read that far.
     waiting: BTreeMap<i64, Vec<usize>>,
     /// Of each row: the assets it names and the rates, as of its price position.
     prices: BTreeMap<usize, Market>,
+    /// Assets as they were when they were last kept.
+    kept: BTreeMap<String, Arc<Asset>>,
+    jobs: Vec<Job>,
 }
+
+/// A row to be computed again, once the model that it names is there.
+#[derive(Debug)]
+struct Job {
+    portfolio_id: String,
+    portfolio_position: i64,
+    model: ModelKey,
+    shard: i16,
+    base_currency: String,
+    parts: Vec<Part>,
+    price_position: i64,
+}
+
+/// What a model is made from: cut, window, seed, the bits of ν, paths.
+type ModelKey = (i64, usize, u64, u64, usize);
 
 impl Risks {
     /// Reads what the rows name.
-    pub(super) async fn load(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    pub(super) async fn load(rows: &mut Rows<'_>) -> Result<Self, sqlx::Error> {
         let mut risks = Self::default();
-        let mut rows = all(conn, "risk.portfolio_risks");
+        if rows.broken.contains(RISKS.name) {
+            return Ok(risks);
+        }
+        let mut rows = all(rows.conn, &RISKS, &Scope::All);
         while let Some(row) = rows.try_next().await? {
-            // What does not name what it should is found when it is compared.
-            if let Some(named) = Named::read(&row) {
-                risks.waiting.entry(named.price_position).or_default().push(risks.rows.len());
-                risks.rows.push(named);
+            match Named::read(&row) {
+                Some(named) => {
+                    risks.waiting.entry(named.price_position).or_default().push(risks.rows.len());
+                    risks.by_portfolio.insert(named.portfolio_id.clone(), risks.rows.len());
+                    risks.rows.push(named);
+                }
+                None => risks.unreadable.extend(row.get("portfolio_id").cloned().flatten()),
             }
         }
         Ok(risks)
@@ -76,41 +108,160 @@ impl Risks {
     pub(super) fn pass(&mut self, next: i64, market: &Market) {
         while let Some(entry) = self.waiting.first_entry().filter(|entry| *entry.key() < next) {
             for row in entry.remove() {
-                self.prices.insert(row, market.prices_of(&self.rows[row].assets));
+                self.prices.insert(row, market.prices_of(&self.rows[row].assets, &mut self.kept));
             }
         }
     }
 
-    /// Compares the rows with their recomputation.
-    pub(super) async fn check(
-        &self,
-        conn: &mut PgConnection,
-        checkpoints: &Checkpoints,
-        reference: &Reference,
-        markets: &BTreeMap<i64, Market>,
-        report: &mut Report,
-    ) -> Result<u64, sqlx::Error> {
-        let mut models = Models { markets, pool: Pool::new(0).ok(), made: BTreeMap::new() };
-        let mut expected = Vec::new();
-        for (row, named) in self.rows.iter().enumerate() {
-            let portfolio = reference.portfolios.get(&named.portfolio_id);
-            let (Some(portfolio), Some(prices)) = (portfolio, self.prices.get(&row)) else { continue };
-            let is_event = portfolio.happenings.iter().any(|it| it.position == named.portfolio_position);
-            if !is_event {
+    /// Looks up what the rows of these portfolios were made from.
+    pub(super) fn prepare(&mut self, checkpoints: &Checkpoints, reference: &Reference, report: &mut Report) {
+        for (id, portfolio) in &reference.portfolios {
+            let Some(row) = self.by_portfolio.get(id).copied() else {
+                let opened = portfolio.happenings.first().map_or(0, |it| it.position);
+                if self.unreadable.contains(id) {
+                    report.differs(format_args!("{} {id}", RISKS.name), "does not say what it was made from");
+                } else if opened <= checkpoints.position(portfolio.shard) {
+                    report.differs(format_args!("{} {id}", RISKS.name), "is missing");
+                }
+                continue;
+            };
+            let named = &self.rows[row];
+            if !portfolio.happenings.iter().any(|it| it.position == named.portfolio_position) {
                 let found = format!("made from position {}, which is not its own", named.portfolio_position);
-                report.differs(format_args!("risk of {}", named.portfolio_id), found);
+                report.differs(format_args!("{} {id}, portfolio_position", RISKS.name), found);
                 continue;
             }
-            expected.extend(models.row(named, portfolio, prices));
+            let Some(prices) = self.prices.remove(&row) else { continue };
+            let (parts, price_position) = parts(portfolio, named.portfolio_position, &prices);
+            let Named { model_cut, window, seed, degrees_of_freedom, paths, .. } = *named;
+            self.jobs.push(Job {
+                portfolio_id: id.clone(),
+                portfolio_position: named.portfolio_position,
+                model: (model_cut, window, seed, degrees_of_freedom.to_bits(), paths),
+                shard: portfolio.shard,
+                base_currency: portfolio.settings_at(named.portfolio_position).base_currency.clone(),
+                parts,
+                price_position,
+            });
         }
-        let known: BTreeSet<&String> = self.rows.iter().map(|row| &row.portfolio_id).collect();
-        for (id, portfolio) in &reference.portfolios {
-            let opened = portfolio.happenings.first().map_or(0, |it| it.position);
-            if opened <= checkpoints.position(portfolio.shard) && !known.contains(id) {
-                report.differs(format_args!("risk of {id}"), "is missing");
+    }
+
+    /// Compares the rows with their recomputation, one model at a time. `progress` is told how many are done of all.
+    pub(super) async fn check(
+        self,
+        rows: &mut Rows<'_>,
+        markets: &BTreeMap<i64, Market>,
+        progress: &mut (dyn FnMut(usize, usize) + Send),
+    ) -> Result<(), sqlx::Error> {
+        let mut jobs: BTreeMap<ModelKey, Vec<Job>> = BTreeMap::new();
+        let count = self.jobs.len();
+        for job in self.jobs {
+            jobs.entry(job.model).or_default().push(job);
+        }
+        let mut done = 0;
+        for (key, jobs) in jobs {
+            let market = markets.get(&key.0).cloned();
+            let built = blocking(move || model(key, &market?)).await;
+            let model = built.map(Arc::new);
+            let mut jobs = jobs.into_iter();
+            loop {
+                let batch: Vec<Job> = jobs.by_ref().take(BATCH).collect();
+                if batch.is_empty() {
+                    break;
+                }
+                done += batch.len();
+                compare(rows, batch, model.as_ref()).await?;
+                progress(done, count);
             }
         }
-        compare(conn, "risk.portfolio_risks", 1, expected, report).await
+        Ok(())
+    }
+}
+
+async fn compare(
+    rows: &mut Rows<'_>,
+    batch: Vec<Job>,
+    model: Option<&Arc<MarketModel>>,
+) -> Result<(), sqlx::Error> {
+    let scope = Scope::of(batch.iter().map(|job| &job.portfolio_id));
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let share = batch.len().div_ceil(threads);
+    let mut batch = batch.into_iter().peekable();
+    let mut computing = Vec::new();
+    while batch.peek().is_some() {
+        let (share, model): (Vec<Job>, _) = (batch.by_ref().take(share).collect(), model.cloned());
+        computing.push(blocking(move || {
+            let row = |job: Job| (job.row(model.as_deref()).into_iter().collect(), job.portfolio_id);
+            share.into_iter().map(row).collect::<Vec<(Vec<Row>, String)>>()
+        }));
+    }
+    let computed = futures::future::join_all(computing).await;
+    let groups: BTreeMap<String, Vec<Row>> =
+        computed.into_iter().flatten().map(|(rows, id)| (id, rows)).collect();
+    rows.compare(&RISKS, &scope, groups.into_iter()).await
+}
+
+/// The engine takes its time: not on a thread that others wait for.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn model((cut, window, seed, degrees_of_freedom, paths): ModelKey, market: &Market) -> Option<MarketModel> {
+    let settings = Settings { seed, degrees_of_freedom: f64::from_bits(degrees_of_freedom), paths };
+    MarketModel::build(inputs(market, cut, window, settings)?, &Pool::new(0).ok()?).ok()
+}
+
+impl Job {
+    /// The row as it should be; `None` where not even a model can be made of what it names.
+    fn row(&self, model: Option<&MarketModel>) -> Option<Row> {
+        let Self { parts, base_currency: base, .. } = self;
+        let exposures: Vec<Exposure> = parts.iter().filter_map(Part::exposure).collect();
+        let model = model?;
+        let figures = portfolio_figures(model, base, &exposures).ok()?;
+        let (bytes, figures) = (serde_json::to_string(&figures).ok()?, json!(figures));
+
+        let gross: Units = parts.iter().filter_map(|part| part.value_base).map(Units::abs).sum();
+        let is_incomplete =
+            figures["incomplete"] == json!(true) || parts.iter().any(|it| it.unpriced.is_some());
+        let headline =
+            figures["methods"].as_array()?.iter().find(|it| it["method"] == figures["headline"])?;
+        let value = |name: &str| headline[name]["value"].as_f64();
+        let gross_number = number(gross).filter(|gross| *gross > 0.0);
+        let volatility = figures["volatility_annualized"].as_f64();
+        let band = |volatility: f64| match volatility {
+            v if v < 0.15 => "low",
+            v if v < 0.25 => "medium",
+            _ => "high",
+        };
+        let exposures: Value = parts.iter().map(Part::to_json).collect();
+        Some(vec![
+            ("portfolio_id", (&self.portfolio_id).into()),
+            ("shard", self.shard.into()),
+            ("portfolio_position", self.portfolio_position.into()),
+            ("price_position", self.price_position.into()),
+            ("model_cut", self.model.0.into()),
+            ("model_hash", model.hash().into()),
+            ("engine_version", (&figures["engine_version"].to_string()).into()),
+            ("base_currency", base.into()),
+            ("gross_exposure", gross.into()),
+            ("coverage", Cell::Float(figures["coverage"].as_f64().unwrap_or(0.0))),
+            ("incomplete", is_incomplete.into()),
+            ("value_at_risk_95", value("var_95").map(Cell::Float).into()),
+            ("value_at_risk_99", value("var_99").map(Cell::Float).into()),
+            ("expected_shortfall_975", value("es_975").map(Cell::Float).into()),
+            (
+                "risk_share",
+                value("var_99").zip(gross_number).map(|(it, gross)| Cell::Float(it / gross)).into(),
+            ),
+            ("risk_band", volatility.map(band).into()),
+            ("volatility", volatility.map(Cell::Float).into()),
+            ("sharpe", figures["sharpe"].as_f64().map(Cell::Float).into()),
+            ("figures", (&bytes).into()),
+            ("exposures", (&exposures.to_string()).into()),
+        ])
     }
 }
 
@@ -136,79 +287,8 @@ impl Named {
     }
 }
 
-/// Models by what they were made from.
-struct Models<'a> {
-    markets: &'a BTreeMap<i64, Market>,
-    pool: Option<Pool>,
-    made: BTreeMap<(i64, usize, u64, u64, usize), Option<MarketModel>>,
-}
-
-impl Models<'_> {
-    /// The row as it should be; `None` where not even a model can be made of what it names.
-    fn row(&mut self, named: &Named, portfolio: &Portfolio, prices: &Market) -> Option<Row> {
-        let settings = portfolio.settings_at(named.portfolio_position);
-        let base = &settings.base_currency;
-        let (parts, price_position) = parts(portfolio, named.portfolio_position, prices);
-        let exposures: Vec<Exposure> = parts.iter().filter_map(Part::exposure).collect();
-        let model = self.model(named)?;
-        let figures = portfolio_figures(model, base, &exposures).ok()?;
-        let (bytes, figures) = (serde_json::to_string(&figures).ok()?, json!(figures));
-
-        let gross: Units = parts.iter().filter_map(|part| part.value_base).map(Units::abs).sum();
-        let is_incomplete =
-            figures["incomplete"] == json!(true) || parts.iter().any(|it| it.unpriced.is_some());
-        let headline =
-            figures["methods"].as_array()?.iter().find(|it| it["method"] == figures["headline"])?;
-        let value = |name: &str| headline[name]["value"].as_f64();
-        let gross_number = number(gross).filter(|gross| *gross > 0.0);
-        let volatility = figures["volatility_annualized"].as_f64();
-        let band = |volatility: f64| match volatility {
-            v if v < 0.15 => "low",
-            v if v < 0.25 => "medium",
-            _ => "high",
-        };
-        let exposures: Value = parts.iter().map(Part::to_json).collect();
-        Some(vec![
-            ("portfolio_id", (&named.portfolio_id).into()),
-            ("shard", portfolio.shard.into()),
-            ("portfolio_position", named.portfolio_position.into()),
-            ("price_position", price_position.into()),
-            ("model_cut", named.model_cut.into()),
-            ("model_hash", model.hash().into()),
-            ("engine_version", (&figures["engine_version"].to_string()).into()),
-            ("base_currency", base.into()),
-            ("gross_exposure", gross.into()),
-            ("coverage", Cell::Float(figures["coverage"].as_f64().unwrap_or(0.0))),
-            ("incomplete", is_incomplete.into()),
-            ("value_at_risk_95", value("var_95").map(Cell::Float).into()),
-            ("value_at_risk_99", value("var_99").map(Cell::Float).into()),
-            ("expected_shortfall_975", value("es_975").map(Cell::Float).into()),
-            (
-                "risk_share",
-                value("var_99").zip(gross_number).map(|(it, gross)| Cell::Float(it / gross)).into(),
-            ),
-            ("risk_band", volatility.map(band).into()),
-            ("volatility", volatility.map(Cell::Float).into()),
-            ("sharpe", figures["sharpe"].as_f64().map(Cell::Float).into()),
-            ("figures", (&bytes).into()),
-            ("exposures", (&exposures.to_string()).into()),
-        ])
-    }
-
-    fn model(&mut self, named: &Named) -> Option<&MarketModel> {
-        let Named { model_cut, window, seed, degrees_of_freedom, paths, .. } = *named;
-        let key = (model_cut, window, seed, degrees_of_freedom.to_bits(), paths);
-        let (markets, pool) = (self.markets, self.pool.as_ref());
-        let made = self.made.entry(key).or_insert_with(|| {
-            let settings = Settings { seed, degrees_of_freedom, paths };
-            let inputs = inputs(markets.get(&model_cut)?, model_cut, window, settings)?;
-            MarketModel::build(inputs, pool?).ok()
-        });
-        made.as_ref()
-    }
-}
-
 /// A holding or a balance, valued.
+#[derive(Debug)]
 struct Part {
     column: ColumnId,
     quantity: Units,
@@ -239,7 +319,7 @@ fn parts(portfolio: &Portfolio, position: i64, market: &Market) -> (Vec<Part>, i
     let mut last_price = 0;
     for (asset_id, holding) in ledger.holdings.iter().filter(|(_, it)| !it.quantity().is_zero()) {
         let asset = market.assets.get(asset_id);
-        let live = asset.and_then(Asset::live);
+        let live = asset.and_then(|asset| asset.live());
         let of_price = asset.zip(live.as_ref()).map(|(asset, live)| {
             last_price = last_price.max(asset.live_position);
             holding.quantity().times(live.price)?.times(asset.quote_unit)

@@ -15,27 +15,30 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt;
-use sqlx::PgConnection;
 
 use super::checkpoints::Checkpoints;
 use super::ledger::{Holding, Ledger};
 use super::market::{Live, Market, Rate};
 use super::reference::{Portfolio, Reference};
-use super::report::Report;
-use super::rows::{Row, all, compare};
+use super::rows::{Row, Rows, Scope, Table, all};
 use super::units::Units;
+
+const PORTFOLIOS: Table = Table { name: "valuations.valued_portfolios", keys: &["portfolio_id"] };
+const HOLDINGS: Table = Table { name: "valuations.valued_holdings", keys: &["portfolio_id", "asset_id"] };
+const CASH: Table = Table { name: "valuations.valued_cash", keys: &["portfolio_id", "currency"] };
+pub(super) const TABLES: [&Table; 3] = [&PORTFOLIOS, &HOLDINGS, &CASH];
 
 /// The market at every position that a checkpoint names.
 pub(super) type Markets = BTreeMap<i64, Market>;
 
 pub(super) async fn check(
-    conn: &mut PgConnection,
+    rows: &mut Rows<'_>,
+    scope: &Scope,
     checkpoints: &Checkpoints,
     reference: &Reference,
     markets: &Markets,
-    report: &mut Report,
-) -> Result<u64, sqlx::Error> {
-    let made_from = positions(conn).await?;
+) -> Result<(), sqlx::Error> {
+    let made_from = positions(rows, scope).await?;
     let (mut portfolios, mut holdings, mut cash) = (vec![], vec![], vec![]);
     for (id, portfolio) in &reference.portfolios {
         let place = checkpoints.position(portfolio.shard);
@@ -50,20 +53,22 @@ pub(super) async fn check(
         let market = checkpoints.price_position(portfolio.shard).and_then(|place| markets.get(&place));
         let (Some(last), Some(market)) = (last, market) else { continue };
         let value = Value::of(id, portfolio, last, market);
-        portfolios.push(value.portfolio);
-        holdings.extend(value.holdings);
-        cash.extend(value.cash);
+        portfolios.push((id.clone(), vec![value.portfolio]));
+        holdings.push((id.clone(), value.holdings));
+        cash.push((id.clone(), value.cash));
     }
-    let mut rows = compare(conn, "valuations.valued_portfolios", 1, portfolios, report).await?;
-    rows += compare(conn, "valuations.valued_holdings", 2, holdings, report).await?;
-    rows += compare(conn, "valuations.valued_cash", 2, cash, report).await?;
-    Ok(rows)
+    rows.compare(&PORTFOLIOS, scope, portfolios.into_iter()).await?;
+    rows.compare(&HOLDINGS, scope, holdings.into_iter()).await?;
+    rows.compare(&CASH, scope, cash.into_iter()).await
 }
 
 /// The position that each portfolio's rows were made from.
-async fn positions(conn: &mut PgConnection) -> Result<BTreeMap<String, i64>, sqlx::Error> {
+async fn positions(rows: &mut Rows<'_>, scope: &Scope) -> Result<BTreeMap<String, i64>, sqlx::Error> {
     let mut positions = BTreeMap::new();
-    let mut rows = all(conn, "valuations.valued_portfolios");
+    if rows.broken.contains(PORTFOLIOS.name) {
+        return Ok(positions);
+    }
+    let mut rows = all(rows.conn, &PORTFOLIOS, scope);
     while let Some(mut row) = rows.try_next().await? {
         let position = row.remove("portfolio_position").flatten().and_then(|text| text.parse().ok());
         if let (Some(Some(id)), Some(position)) = (row.remove("portfolio_id"), position) {
@@ -194,7 +199,7 @@ struct Figures<'a> {
 impl<'a> Figures<'a> {
     fn of(asset_id: &'a String, holding: &'a Holding, base: &str, market: &Market) -> Self {
         let asset = market.assets.get(asset_id);
-        let live = asset.and_then(super::market::Asset::live);
+        let live = asset.and_then(|asset| asset.live());
         let rate = market.rate(&holding.currency, base);
         let market_value = live
             .as_ref()

@@ -87,6 +87,25 @@ pub async fn database() -> TestDatabase {
     TestDatabase { pool, name, server }
 }
 
+/// A database with the same content as another one, whose connections end for that.
+#[allow(dead_code, reason = "used by tests that damage one history in many ways")]
+pub async fn copy_of(original: &TestDatabase) -> TestDatabase {
+    original.pool.close().await;
+    let server = original.server.clone();
+    let mut connection = PgConnection::connect_with(&server).await.expect("a server that was just there");
+    let others = format!(
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = '{}'",
+        original.name
+    );
+    connection.execute(AssertSqlSafe(others)).await.expect("nobody needs the original any more");
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let statement = format!("create database {name} template {}", original.name);
+    connection.execute(AssertSqlSafe(statement)).await.expect("a copy");
+    connection.close().await.expect("a clean end");
+    let pool = pool(server.clone().database(&name)).await;
+    TestDatabase { pool, name, server }
+}
+
 /// The name of the database that has every schema, made by the first test that asks. The lock lets the others wait; the
 /// template gets its name when it is finished, so a killed run leaves nothing that looks like one.
 async fn template(connection: &mut PgConnection, server: &PgConnectOptions) -> String {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use insight::domain::ids::{Epoch, Position, Shard};
-use insight::event_store::Place;
+use insight::event_store::{Place, read};
 use insight::events::Envelope;
 use insight::feed::{self, Feed, FeedItem, Mode, Source, StoreTail, Subscription, Topics, WindowLimits};
 use insight::kafka::{Handed, KafkaSettings, Producer, topics};
@@ -388,4 +388,108 @@ async fn offsets_are_committed_as_a_hint() {
     });
     let committed = committed.await.unwrap();
     assert_eq!(committed.elements()[0].offset(), rdkafka::Offset::Offset(101));
+}
+
+/// What a restore leaves in the topic: an event that continues the chain and is not in the store.
+async fn send_of_another_history(bus: &KafkaSettings, pool: &PgPool, shard: Shard, epoch: Epoch) {
+    let last = of_shard(pool, shard).await.pop().unwrap();
+    let mut lost = last.clone();
+    lost.epoch = epoch;
+    lost.position = Position(read::head(pool).await.unwrap().0 + 1);
+    lost.event_id.ordinal += 1;
+    let mut producer = Producer::open(bus).unwrap();
+    assert!(matches!(producer.send(&lost, Some((last.position, last.event_id))), Handed::Over));
+    assert!(producer.delivery().await.outcome.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_does_not_have_is_never_applied() {
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    topics::apply(&bus).await.unwrap();
+    append(pool, &[0, 3], 40).await;
+    let source = Source::Kafka(bus.clone(), pool.clone());
+    let model = ReadModel::default();
+    let consumer = Consumer::start(&source, "restored", Topics::Portfolio, Mode::Manual, &model).await;
+    until("the first events", PATIENCE, || async { model.count() == 40 }).await;
+    send_of_another_history(&bus, pool, Shard(3), Epoch(1)).await;
+    let ended = tokio::time::timeout(PATIENCE, consumer.task).await.expect("in time").unwrap();
+    let Err(feed::Error::Fork(reason)) = ended else { panic!("{ended:?}") };
+    assert!(reason.contains("Kafka has another history"), "{reason}");
+    model.assert_complete(pool, &Topics::Portfolio.shards()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_dead_epoch_left_is_dropped_and_the_reader_goes_on() {
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    topics::apply(&bus).await.unwrap();
+    append(pool, &[0, 3], 40).await;
+    let source = Source::Kafka(bus.clone(), pool.clone());
+    let model = ReadModel::default();
+    let consumer = Consumer::start(&source, "restored", Topics::Portfolio, Mode::Manual, &model).await;
+    until("the first events", PATIENCE, || async { model.count() == 40 }).await;
+    begin_epoch(pool, 2).await;
+    send_of_another_history(&bus, pool, Shard(3), Epoch(1)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    append(pool, &[0, 3], 40).await;
+    until("the new epoch", PATIENCE, || async { model.count() == 80 }).await;
+    model.assert_complete(pool, &Topics::Portfolio.shards()).await;
+    consumer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restored_with_its_checkpoints_a_reader_still_knows_what_it_has_read() {
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    topics::apply(&bus).await.unwrap();
+    append(pool, &[0, 3], 40).await;
+    let source = Source::Kafka(bus.clone(), pool.clone());
+    let subscription = Subscription {
+        name: "knows".into(),
+        topics: Topics::Portfolio,
+        mode: Mode::Manual,
+        batch_events_max: 500,
+    };
+    let mut feed = Feed::open(&source, subscription).await.unwrap();
+    let mut read = 0;
+    let origin =
+        |shards: Vec<Shard>| shards.into_iter().map(|shard| (shard, Place::origin(Epoch(1)))).collect();
+    while read < 40 {
+        match feed.next().await.unwrap() {
+            FeedItem::Assigned(shards) => feed.resume(origin(shards)).await.unwrap(),
+            FeedItem::Revoked(_) => {}
+            FeedItem::Batch(batch) => read += batch.events.len(),
+        }
+    }
+    forget_from(pool, 31).await;
+    // As after a flush that finds the checkpoints of the backup: the places say nothing of another history.
+    feed.resume(origin(Topics::Portfolio.shards())).await.unwrap();
+    let ended = async {
+        loop {
+            if let Err(error) = feed.next().await {
+                return error;
+            }
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, ended).await.expect("in time");
+    assert!(matches!(ended, feed::Error::Fork(_)), "{ended}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_a_reader_of_its_own_has_the_store_and_a_group_waits() {
+    let database = database().await;
+    let nowhere = KafkaSettings { brokers: "127.0.0.1:1".into(), ..bus() };
+    let source = Source::Kafka(nowhere, database.pool.clone());
+    append(&database.pool, &[0, 32], 40).await;
+    let (alone, shared) = (ReadModel::default(), ReadModel::default());
+    let follower = Consumer::start(&source, "alone", Topics::PortfolioAndMarket, Mode::Manual, &alone).await;
+    let member = Consumer::start(&source, "shared", Topics::PortfolioAndMarket, Mode::Group, &shared).await;
+    until("what was there", PATIENCE, || async { alone.count() == 40 }).await;
+    let head = append(&database.pool, &[0, 32], 40).await;
+    until("the head", Duration::from_secs(5), || async { alone.scanned_to(&all()) == head }).await;
+    alone.assert_complete(&database.pool, &all()).await;
+    assert_eq!(shared.count(), 0, "nobody has said whose the shards are");
+    follower.stop().await;
+    member.stop().await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use insight::domain::ids::{Position, Shard};
 use insight::events::Envelope;
-use insight::kafka::{KafkaSettings, Record, scan, topics};
+use insight::kafka::{Handed, KafkaSettings, Producer, Record, scan, topics};
 use insight::relay;
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
@@ -186,9 +186,14 @@ async fn a_restored_log_halts_the_relay_until_the_next_epoch() {
     until("the first history", PATIENCE, || holds(&bus, 100)).await;
     relay.stop().await;
 
+    // The progress was restored as well, to when the topic held a third of what it holds: only the topic knows more.
+    sqlx::query("delete from relay_progress").execute(pool).await.unwrap();
     forget_from(pool, 61).await;
     let halted = Relay::start(&bus, pool).task.await.unwrap().unwrap_err();
-    assert!(matches!(halted, relay::Error::Fork(_)), "{halted}");
+    assert!(
+        matches!(&halted, relay::Error::Fork(reason) if reason.contains("the topic holds event")),
+        "{halted}"
+    );
     append(pool, &[0, 1], 100).await;
     let halted = Relay::start(&bus, pool).task.await.unwrap().unwrap_err();
     assert!(matches!(halted, relay::Error::Fork(_)), "{halted}");
@@ -208,4 +213,116 @@ async fn a_restored_log_halts_the_relay_until_the_next_epoch() {
         let stored: Vec<_> = of_shard(pool, shard).await.iter().map(|event| event.position).collect();
         assert_eq!(alive, stored);
     }
+}
+
+/// The store's events of each shard are in the topic in this order, whatever stands between them.
+async fn assert_in_order(settings: &KafkaSettings, pool: &PgPool) {
+    let topic = topic(settings).await;
+    for shard in topics::all_shards() {
+        let mut records = topic.get(&shard).into_iter().flatten();
+        for stored in of_shard(pool, shard).await {
+            let found = records.any(|record| *record.event == stored);
+            assert!(found, "shard {shard}: position {} is missing or out of order", stored.position);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_was_written_into_the_topic_the_log_is_in_it_in_order() {
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    topics::apply(&bus).await.unwrap();
+    append(pool, &[0, 1], 200).await;
+    let stored = of_shard(pool, Shard(0)).await;
+    let mut producer = Producer::open(&bus).unwrap();
+    // In order and without the end, then with a hole, twice, backwards.
+    let rubbish = (0..30).chain(40..45).chain(40..45).chain((5..20).rev()).chain([99, 30]);
+    for i in rubbish {
+        let previous = (i > 0).then(|| (stored[i - 1].position, stored[i - 1].event_id));
+        assert!(matches!(producer.send(&stored[i], previous), Handed::Over));
+        assert!(producer.delivery().await.outcome.is_ok());
+    }
+    let relay = Relay::start(&bus, pool);
+    until("everything", PATIENCE, || holds(&bus, 100 + 57 + 69)).await;
+    relay.stop().await;
+    assert_in_order(&bus, pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_were_deleted_are_not_missed_by_the_relay_or_by_readers() {
+    use rdkafka::admin::{AdminClient, AdminOptions};
+    let (database, bus) = (database().await, bus());
+    let pool = &database.pool;
+    append(pool, &[0, 1], 200).await;
+    let relay = Relay::start(&bus, pool);
+    until("the first events", PATIENCE, || holds(&bus, 200)).await;
+    let admin: AdminClient<_> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &*bus.brokers).create().unwrap();
+    let mut below = rdkafka::TopicPartitionList::new();
+    let name = bus.topic_of(Shard(0)).unwrap();
+    // Some of a partition while the relay runs, and all of another while it does not.
+    below.add_partition_offset(&name, 0, rdkafka::Offset::Offset(60)).unwrap();
+    admin.delete_records(&below, &AdminOptions::new()).await.unwrap();
+    append(pool, &[0, 1], 100).await;
+    until("later events", PATIENCE, || holds(&bus, 240)).await;
+    relay.kill().await;
+    let mut all = rdkafka::TopicPartitionList::new();
+    all.add_partition_offset(&name, 1, rdkafka::Offset::End).unwrap();
+    admin.delete_records(&all, &AdminOptions::new()).await.unwrap();
+    append(pool, &[0, 1], 100).await;
+    let relay = Relay::start(&bus, pool);
+    until("the end", PATIENCE, || async {
+        let extents = scan::extents(&bus, vec![Shard(0), Shard(1)]).await.unwrap();
+        extents.values().all(|extent| extent.end >= 200)
+    })
+    .await;
+    relay.stop().await;
+    let records = topic(&bus).await;
+    for (shard, kept) in [(Shard(0), 140), (Shard(1), 50)] {
+        let mut there: Vec<&Envelope> = Vec::new();
+        for record in &records[&shard] {
+            if !there.contains(&&*record.event) {
+                there.push(&record.event);
+            }
+        }
+        assert!(there.len() >= kept, "shard {shard}: {} records", there.len());
+        let stored = of_shard(pool, shard).await;
+        let end: Vec<&Envelope> = stored[stored.len() - there.len()..].iter().collect();
+        assert_eq!(there, end, "shard {shard}: what is there is the end of the log, without a hole");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_relay_loses_its_lock_and_what_it_writes_afterwards_are_duplicates() {
+    use crate::processes::{Place, Process};
+    let (place, database, bus) = (Place::new(), database().await, bus());
+    let url = database.url();
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("KAFKA_BROKERS", &*bus.brokers),
+        ("KAFKA_TOPIC_PREFIX", &*bus.prefix),
+    ];
+    topics::apply(&bus).await.unwrap();
+    let pool = &database.pool;
+    let mut one = Process::start(place.path(), "one", &["relay"], &environment);
+    append(pool, &[0, 1, 32], 300).await;
+    until("the first relay", PATIENCE, || holds(&bus, 300)).await;
+    let mut two = Process::start(place.path(), "two", &["relay"], &environment);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    append(pool, &[0, 1, 32], 3_000).await;
+    one.freeze();
+    append(pool, &[0, 1, 32], 3_000).await;
+    let began = std::time::Instant::now();
+    until("the second relay", PATIENCE, || holds(&bus, 6_300)).await;
+    println!("taken over {:?} after the freeze", began.elapsed());
+    one.thaw();
+    append(pool, &[0, 1, 32], 300).await;
+    until("still the second relay", PATIENCE, || holds(&bus, 6_600)).await;
+    until("the first one to notice", PATIENCE, || async { one.said().contains("the lock was lost") }).await;
+    two.kill();
+    append(pool, &[0, 1, 32], 300).await;
+    until("the first relay again", PATIENCE, || holds(&bus, 6_900)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    one.stop();
+    assert_complete(&bus, pool).await;
 }

@@ -12,6 +12,8 @@ use insight::domain::money::Amount;
 use insight::domain::portfolio::command::{CashCommand, OpenPortfolio, PortfolioCommand, TradeCommand};
 use insight::domain::portfolio::event::{CashMode, CostBasis, Settlement};
 use sha2::{Digest, Sha256};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
@@ -30,14 +32,12 @@ impl Ledger {
     }
 
     pub fn with(database: &TestDatabase, settings: Settings) -> Self {
+        Self::over(database.options(), database.pool.clone(), settings)
+    }
+
+    pub fn over(options: PgConnectOptions, pool: PgPool, settings: Settings) -> Self {
         let cancel = CancellationToken::new();
-        let (commands, running) = Commands::start(
-            database.options(),
-            database.pool.clone(),
-            Clock::System,
-            settings,
-            cancel.clone(),
-        );
+        let (commands, running) = Commands::start(options, pool, Clock::System, settings, cancel.clone());
         tokio::spawn(running);
         Self { commands, _stop: cancel.drop_guard() }
     }

@@ -106,6 +106,43 @@ impl Process {
         assert!(Command::new("kill").args([signal, &process]).status().unwrap().success());
     }
 
+    /// `SIGTERM`, and waits until it has ended as asked.
+    pub fn stop(&mut self) {
+        self.signal("-TERM");
+        let mut child = self.child.take().expect("it was started");
+        let ended = child.wait().unwrap();
+        assert!(ended.success(), "`insight {}`, {ended}:\n{}", self.arguments.join(" "), self.last_words());
+    }
+
+    /// Waits until it has ended by itself, as a failure, and returns its last line.
+    pub fn halted(&mut self, within: Duration) -> String {
+        let began = Instant::now();
+        let mut child = self.child.take().expect("it was started");
+        while child.try_wait().unwrap().is_none() {
+            if began.elapsed() >= within {
+                self.child = Some(child);
+                panic!("`insight {}` goes on:\n{}", self.arguments.join(" "), self.last_words());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(!child.wait().unwrap().success());
+        self.last_words().lines().last().unwrap_or_default().to_owned()
+    }
+
+    /// Processor time that it has taken; the system counts hundredths of a second.
+    pub fn cpu(&self) -> Duration {
+        let process = self.child.as_ref().expect("it was started").id();
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+        // Behind the name, which may hold anything, the twelfth and thirteenth number.
+        let numbers = stat.rsplit_once(") ").unwrap().1.split_whitespace().skip(11).take(2);
+        Duration::from_millis(numbers.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+    }
+
+    /// Everything it said.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Waits for its end and says whether it was a success.
     pub fn finish(mut self) -> bool {
         let mut child = self.child.take().expect("it was started");

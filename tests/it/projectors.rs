@@ -181,34 +181,11 @@ async fn a_projector_that_is_killed_again_and_again_leaves_the_rows_of_an_undist
     let disturbed = rows_of(&database.pool, &tables).await;
 
     for name in ["holdings", "directory", "activity", "prices"] {
-        rebuild_soon(name, &database.pool).await;
+        rebuild::rebuild(name, &database.pool, Engine::default(), |_| {}).await.unwrap();
     }
     let undisturbed = rows_of(&database.pool, &tables).await;
     assert!(undisturbed.len() > 300);
     assert_eq!(disturbed, undisturbed);
-}
-
-/// Rebuilds once the server has noticed that the projector is gone.
-async fn rebuild_soon(name: &str, pool: &PgPool) {
-    for _ in 0..200 {
-        match rebuild::rebuild(name, pool, Engine::default(), |_| {}).await {
-            Err(Error::InUse { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
-            other => return other.unwrap(),
-        }
-    }
-    panic!("{name} stays in use");
-}
-
-#[tokio::test]
-async fn a_rebuild_is_refused_while_a_projector_runs() {
-    let database = environment::database().await;
-    let mut history = History::new(database.options());
-    history.investor("Ada");
-    let head = history.commit().await;
-    let _running = start(Directory::default(), &database, Settings::default());
-    reached(&database.pool, "directory", head).await;
-    let refused = rebuild::rebuild("directory", &database.pool, Engine::default(), |_| {}).await;
-    assert!(matches!(refused, Err(Error::InUse { .. })));
 }
 
 #[tokio::test]
@@ -473,7 +450,7 @@ async fn killed_valuations_equal_rebuilt_ones() {
     valued_to(pool, head).await;
     let live = rows_of(pool, VALUATIONS).await;
     drop(running);
-    rebuild_soon("valuations", pool).await;
+    rebuild::rebuild("valuations", pool, Engine::default(), |_| {}).await.unwrap();
     let rebuilt = rows_of(pool, VALUATIONS).await;
     assert!(live.len() > 25);
     assert_eq!(live, rebuilt);

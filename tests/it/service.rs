@@ -5,20 +5,30 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request};
 use insight::api::{self, Parts};
 use insight::clock::Clock;
+use insight::commands::Settings;
 use insight::domain::ids::Position;
 use insight::event_store::read;
 use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::environment::TestDatabase;
 use crate::ledger::Ledger;
 
+/// How many clients may follow the log of a test's service at once.
+pub const EVENT_STREAMS_MAX: usize = 24;
+
 /// A running service. Stops when dropped.
 pub struct Service {
     pub router: Router,
-    pool: sqlx::PgPool,
+    /// Cancelled, the process is about to end.
+    pub stop: CancellationToken,
+    pool: PgPool,
     _ledger: Ledger,
+    _guard: DropGuard,
 }
 
 /// An answer, read.
@@ -39,15 +49,28 @@ impl Answer {
 
 impl Service {
     pub fn start(database: &TestDatabase) -> Self {
-        let ledger = Ledger::start(database);
+        Self::over(database.options(), database.pool.clone())
+    }
+
+    pub fn over(options: PgConnectOptions, pool: PgPool) -> Self {
+        let ledger = Ledger::over(options, pool.clone(), Settings::default());
+        let stop = CancellationToken::new();
+        let asked = pool.clone();
         let parts = Parts {
+            status: Box::new(move || {
+                let pool = asked.clone();
+                Box::pin(async move { insight::queries::status::load(&pool, None).await })
+            }),
             commands: ledger.commands.clone(),
-            pool: database.pool.clone(),
+            pool: pool.clone(),
             clock: Clock::System,
             checks: Vec::new(),
             render_metrics: Box::new(String::new),
+            event_streams_max: EVENT_STREAMS_MAX,
+            stop: stop.clone(),
         };
-        Self { router: api::router(parts), pool: database.pool.clone(), _ledger: ledger }
+        let _guard = stop.clone().drop_guard();
+        Self { router: api::router(parts), stop, pool, _ledger: ledger, _guard }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {

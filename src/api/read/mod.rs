@@ -7,11 +7,13 @@ pub(super) mod activity;
 mod answer;
 pub(super) mod assets;
 pub(super) mod events;
+pub(super) mod feed;
 pub(super) mod holdings;
 pub(super) mod investors;
 pub(super) mod portfolios;
 pub(super) mod remembered;
 pub(super) mod risk;
+pub(super) mod status;
 pub(super) mod valuation;
 
 use axum::extract::{Request, State};

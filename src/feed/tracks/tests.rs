@@ -161,3 +161,28 @@ fn the_tail_is_taken_up_without_overlap() {
     assert!(!tracks.read(&event_in(1, 1, 5, 5)), "not mine");
     assert!(tracks.read(&event_in(0, 1, 6, 6)));
 }
+
+#[test]
+fn what_the_store_does_not_vouch_for_goes_back_and_is_asked_about() {
+    let now = Instant::now();
+    let mut tracks = following(&[A, B], now);
+    repaired(&mut tracks, slice(2, &[(0, 1), (1, 2)]), 100, now);
+    assert!(tracks.unsure().is_empty());
+    let seen = |tracks: &mut Tracks, shard: i16, position, previous| {
+        let event = event_in(shard, 1, position, position as u128);
+        tracks.see(&link(position, Some(previous)), &event, now)
+    };
+    assert_eq!(seen(&mut tracks, 0, 3, 1), Seen::Next);
+    tracks.confirm(now);
+    assert_eq!(seen(&mut tracks, 0, 5, 3), Seen::Next);
+    assert_eq!(seen(&mut tracks, 1, 6, 2), Seen::Next);
+    let unsure: Vec<_> = tracks.unsure().iter().map(|place| place.position.0).collect();
+    assert_eq!(unsure, [5, 6]);
+
+    let dead = tracks.unsure()[1].clone();
+    assert_eq!(tracks.go_back(Some(&[dead])), [B]);
+    assert_eq!((tracks.position(A), tracks.position(B)), (Some(Position(5)), Some(Position(2))));
+    assert_eq!(tracks.doubtful().iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [B]);
+    assert_eq!(tracks.go_back(None), [A], "the store is away");
+    assert_eq!(tracks.position(A), Some(Position(3)));
+}

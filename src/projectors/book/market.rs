@@ -15,7 +15,7 @@ use crate::domain::ids::{AssetId, Epoch, MARKET_SHARD, Position};
 use crate::domain::money::Price;
 use crate::domain::price::{Close, PriceEvent};
 use crate::domain::price_table::{LiveRate, PriceTable};
-use crate::event_store::Place;
+use crate::event_store::{Place, read};
 use crate::events::{Envelope, Event};
 use crate::feed::{Feed, FeedItem, Mode, Source, Subscription, Topics};
 use crate::projectors::{Error, prices, schema};
@@ -71,7 +71,7 @@ impl Market {
 
     /// Loads the market as `prices` has it: table and checkpoint of one snapshot.
     pub(super) async fn load(pool: &PgPool, read_model: &'static str) -> Result<Self, Error> {
-        let rows = schema::pool_in(pool, "prices", 1);
+        let rows = schema::live_pool(pool, "prices", 1)?;
         let mut snapshot = rows.begin_with("begin isolation level repeatable read read only").await?;
         let checkpoint = sqlx::query_file!("projections/prices/load_market_checkpoint.sql")
             .fetch_optional(&mut *snapshot)
@@ -165,6 +165,22 @@ impl Market {
                     self.scanned_to = self.scanned_to.max(*position);
                 }
                 Ok(moved)
+            }
+        }
+    }
+
+    /// Reads the rest of the log.
+    pub(super) async fn read_on(&mut self, pool: &PgPool) -> Result<Moved, Error> {
+        let mut moved = Moved::default();
+        loop {
+            let limit = BATCH_EVENTS_MAX as i64;
+            let slice = read::shard_after(pool, MARKET_SHARD, self.place.position, limit).await?;
+            for event in &slice.events {
+                self.take(event, &mut moved);
+            }
+            if slice.events.len() < BATCH_EVENTS_MAX {
+                self.scanned_to = self.scanned_to.max(slice.head);
+                return Ok(moved);
             }
         }
     }

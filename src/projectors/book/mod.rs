@@ -182,6 +182,21 @@ impl Book {
     /// The end of the feed.
     pub async fn follow(&mut self) -> Result<(), Error> {
         let moved = self.market.follow().await?;
+        self.note(&moved);
+        Ok(())
+    }
+
+    /// Reads the market up to the head of the log, where no feed brings it, and notes whom it concerns.
+    ///
+    /// # Errors
+    /// The log.
+    pub async fn catch_up(&mut self, pool: &PgPool) -> Result<(), Error> {
+        let moved = self.market.read_on(pool).await?;
+        self.note(&moved);
+        Ok(())
+    }
+
+    fn note(&mut self, moved: &market::Moved) {
         self.market_moved |= moved.any;
         for asset_id in &moved.assets {
             self.dirty.extend(self.holders.get(asset_id).into_iter().flatten());
@@ -198,7 +213,6 @@ impl Book {
         if moved.day_rates {
             self.dirty.extend(self.rates.values().flat_map(|rate| &rate.users));
         }
-        Ok(())
     }
 
     /// Whether a flush has something to write.

@@ -5,13 +5,15 @@
 //! accounting, makes the ledger stale: it is derived anew from all entries, once a batch however many such facts there
 //! are. A flush compares each touched holding's lots with those last written and stores the difference.
 
+mod copying;
 mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use sqlx::PgConnection;
 
-use super::{Error, Fact, Poison, ReadModel, Readiness, stored};
+use super::copy::Written;
+use super::{Error, Fact, FromLog, Poison, ReadModel, Readiness, stored};
 use crate::domain::currency::Currency;
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::portfolio::entry::Entry;
@@ -31,6 +33,9 @@ pub struct Holdings {
     /// What the next flush writes.
     touched: BTreeSet<PortfolioId>,
     new_entries: Vec<(PortfolioId, Entry)>,
+    /// Nothing is loaded, and every portfolio keeps all of its entries.
+    from_nothing: bool,
+    entries_held: usize,
 }
 
 /// A portfolio's ledger, and what of it is not in the rows.
@@ -82,7 +87,11 @@ impl ReadModel for Holdings {
         portfolio.apply(envelope, event);
         if let Some(entry) = Entry::from_event(envelope.position, event) {
             portfolio.book(&entry);
-            self.new_entries.push((id, entry));
+            if self.from_nothing {
+                self.entries_held += 1;
+            } else {
+                self.new_entries.push((id, entry));
+            }
         }
         self.touched.insert(id);
         Ok(())
@@ -114,6 +123,26 @@ impl ReadModel for Holdings {
         self.portfolios.retain(|_, portfolio| !shards.contains(&portfolio.shard));
         self.touched.retain(|id| self.portfolios.contains_key(id));
         self.new_entries.retain(|(id, _)| self.portfolios.contains_key(id));
+    }
+}
+
+impl FromLog for Holdings {
+    fn from_nothing() -> Self {
+        Self { from_nothing: true, ..Self::default() }
+    }
+
+    fn held_bytes(&self) -> usize {
+        // A fact, and at most the lot and the share of a holding that it opens.
+        self.entries_held * (size_of::<Entry>() + size_of::<Lot>() + 64)
+    }
+
+    async fn copy(&mut self, conn: &mut PgConnection) -> Result<Vec<Written>, Error> {
+        self.touched.clear();
+        self.entries_held = 0;
+        let mut portfolios: Vec<(PortfolioId, Portfolio)> = self.portfolios.drain().collect();
+        portfolios.sort_unstable_by_key(|(id, _)| *id);
+        portfolios.iter_mut().for_each(|(_, portfolio)| portfolio.derive_if_stale());
+        Ok(copying::copy(conn, &portfolios).await?)
     }
 }
 

@@ -189,6 +189,16 @@ impl ReadModel for Risk {
         self.later.retain(kept);
     }
 
+    async fn catch_up(&mut self, pool: &PgPool) -> Result<(), Error> {
+        self.book.catch_up(pool).await?;
+        self.urgent.extend(self.book.take_dirty());
+        self.models.wanted(self.book.market().closes_position());
+        if self.models.is_behind() && self.models.make_now().await? {
+            self.urgent.extend(self.book.ids());
+        }
+        Ok(())
+    }
+
     async fn woken(&mut self) -> Result<(), Error> {
         loop {
             let due = self.prices.due();

@@ -91,6 +91,14 @@ impl Models {
         Ok(())
     }
 
+    /// Makes a model of the closes that there are, and says whether it knows more than the one in use did.
+    pub(super) async fn make_now(&mut self) -> Result<bool, Error> {
+        let cut = self.cut();
+        let made = make(self.pool.clone(), self.settings, Arc::clone(&self.engine), Position(0)).await?;
+        self.current = Arc::new(made);
+        Ok(self.cut() > cut)
+    }
+
     /// Returns when there is another model. Safe to cancel: what is being made goes on.
     pub(super) async fn next(&mut self) -> Result<(), Error> {
         let made = loop {

@@ -83,6 +83,10 @@ impl ReadModel for Valuations {
         self.book.forget(shards);
     }
 
+    async fn catch_up(&mut self, pool: &PgPool) -> Result<(), Error> {
+        self.book.catch_up(pool).await
+    }
+
     async fn woken(&mut self) -> Result<(), Error> {
         while !self.book.is_dirty() {
             self.book.follow().await?;

@@ -4,6 +4,8 @@
 //! reader who loads them and follows the market from their checkpoint has the same table. Closes pass through: of days
 //! before a source's latest, memory knows nothing, and the statement decides whether one is news.
 
+mod copying;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -12,7 +14,8 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Checkpoint, Error, Fact, Poison, ReadModel, column, stored};
+use super::copy::Written;
+use super::{Checkpoint, Error, Fact, FromLog, Poison, ReadModel, column, stored};
 use crate::domain::asset::{AssetEvent, RankedSource};
 use crate::domain::ids::{AssetId, MARKET_SHARD, Position, Shard};
 use crate::domain::money::{Price, Quantity, Rate};
@@ -86,6 +89,27 @@ impl ReadModel for Prices {
 
     fn forget(&mut self, _shards: &[Shard]) {
         *self = Self::default();
+    }
+}
+
+impl FromLog for Prices {
+    fn from_nothing() -> Self {
+        Self::default()
+    }
+
+    fn held_bytes(&self) -> usize {
+        // Of ticks only the last is held.
+        self.closes.len() * (size_of::<CloseKey>() + size_of::<CloseChange>() + 64)
+    }
+
+    async fn copy(&mut self, conn: &mut PgConnection) -> Result<Vec<Written>, Error> {
+        let batch = std::mem::take(self);
+        let assets: Vec<&AssetPrices> = batch.table.assets().collect();
+        Ok(vec![
+            copying::quotes(conn, &assets).await?,
+            copying::sources(conn, &assets).await?,
+            copying::closes(conn, &batch.closes).await?,
+        ])
     }
 }
 

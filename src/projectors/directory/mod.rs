@@ -4,13 +4,16 @@
 //! portfolio's version moves with every fact of its stream; that is what `If-Match` is compared with. No personal data
 //! passes here: it is not in the log.
 
+mod copying;
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
 
-use super::{Error, Fact, Poison, ReadModel, column, stored};
+use super::copy::Written;
+use super::{Error, Fact, FromLog, Poison, ReadModel, column, stored};
 use crate::domain::asset::{AssetEvent, AssetListed};
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::investor::{InvestorEvent, InvestorRegistered};
@@ -93,6 +96,27 @@ impl ReadModel for Directory {
     }
 }
 
+impl FromLog for Directory {
+    fn from_nothing() -> Self {
+        Self::default()
+    }
+
+    fn held_bytes(&self) -> usize {
+        let streams = self.investors.len() + self.opened.len() + self.listed.len() + self.symbols.len();
+        streams * (size_of::<Row<PortfolioOpened>>() + 128)
+    }
+
+    async fn copy(&mut self, conn: &mut PgConnection) -> Result<Vec<Written>, Error> {
+        let Self { investors, opened, listed, symbols, .. } = std::mem::take(self);
+        Ok(vec![
+            copying::investors(conn, &investors).await?,
+            copying::portfolios(conn, &opened).await?,
+            copying::assets(conn, &listed).await?,
+            copying::symbols(conn, &symbols).await?,
+        ])
+    }
+}
+
 impl<T> Row<T> {
     fn new(says: T, envelope: &Envelope) -> Self {
         let recorded_at = envelope.recorded_at;
@@ -103,6 +127,14 @@ impl<T> Row<T> {
         self.version = envelope.version.0;
         self.position = envelope.position.0;
         &mut self.says
+    }
+}
+
+impl Row<ListedAsset> {
+    /// The symbol it has now.
+    fn symbol(&self) -> String {
+        let renamed = self.says.change.symbol.clone();
+        renamed.unwrap_or_else(|| self.says.listed.symbol.to_string())
     }
 }
 
@@ -241,14 +273,10 @@ async fn insert_assets(conn: &mut PgConnection, rows: &[Row<ListedAsset>]) -> Re
     if rows.is_empty() {
         return Ok(());
     }
-    let symbol = |row: &Row<ListedAsset>| {
-        let renamed = row.says.change.symbol.clone();
-        renamed.unwrap_or_else(|| row.says.listed.symbol.to_string())
-    };
     sqlx::query_file!(
         "projections/directory/insert_assets.sql",
         &column(rows, |row| row.says.listed.asset_id.0),
-        &column(rows, symbol),
+        &column(rows, Row::symbol),
         &column(rows, |row| row.says.listed.name.clone()),
         &column(rows, |row| stored::name(&row.says.listed.class)),
         &column(rows, |row| row.says.listed.currency.to_string()),

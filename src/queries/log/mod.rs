@@ -1,4 +1,8 @@
-//! Questions about the log itself, which it answers: what stands in a stream, and where an event's shard is.
+//! Questions about the log itself, which it answers: what stands in a stream, where an event's shard is, and, for other
+//! systems, all of it ([`feed`], [`tail`]).
+
+pub mod feed;
+pub mod tail;
 
 use chrono::{DateTime, Utc};
 use sqlx::PgPool;

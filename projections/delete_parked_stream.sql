@@ -1,0 +1,1 @@
+delete from parked_streams where stream_id = $1
