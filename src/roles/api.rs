@@ -31,6 +31,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         aggregates_max: process.settings.writing.streams_remembered,
         ..commands::Settings::default()
     };
+    let token = process.shutdown.token();
     // The write side ends after the last answer: a request that was begun before the end may still bring a command.
     let answered = CancellationToken::new();
     let (commands, appending) = Commands::start(
@@ -57,7 +58,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         stop: process.shutdown.token(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
-    let serving = api::server::serve(listener, api::router(parts), process.shutdown.token());
+    let serving = api::server::serve(listener, api::router(parts), token);
     process.shutdown.spawn("api", async move {
         let _answered = answered.drop_guard();
         serving.await

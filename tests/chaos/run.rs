@@ -16,7 +16,7 @@ use crate::contests::{self, Held};
 use crate::faults::Hand;
 use crate::figures::Figures;
 use crate::followers::{self, Followed, Isolation};
-use crate::load::Load;
+use crate::load::{Load, tally};
 use crate::owner::{self, Compared};
 use crate::plan::plan;
 use crate::system::{self, System};
@@ -141,7 +141,7 @@ impl Run {
         judge::judge(&pool, system.bus().as_ref(), &memory).await;
         pool.close().await;
 
-        let (accepted, refused, _) = memory.tally();
+        let (accepted, refused, _) = tally(&memory);
         figures.count("commands of the mixed load that were acknowledged", accepted);
         figures.count("lost", 0);
         figures.count("doubled", 0);

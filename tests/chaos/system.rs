@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnectOptions;
 use crate::line::{End, Line};
 use crate::own_servers::{Ground, Kafka, Postgres};
 use crate::processes::{Process, free_address};
+use crate::read_models::ALL;
 
 /// Little history and few paths, so that the engine leaves the others some of the machine.
 const RISK: [(&str, &str); 3] = [("RISK_WINDOW", "60"), ("RISK_PATHS", "1024"), ("RISK_THREADS", "1")];
@@ -56,14 +57,16 @@ pub struct Role {
     /// None in the embedded form.
     pub database: Option<Line>,
     listens_at: Option<SocketAddr>,
+    /// What it says when it has started, and how often.
+    sign: (&'static str, usize),
     pub started: Instant,
 }
 
 impl Role {
     /// Whether it is past what may fail at a start: then nothing that happens around it may end it.
     pub fn came_up(&self) -> bool {
-        let said = self.process.said_lately();
-        ["listening", "projecting", "relay copies", "shards assigned"].iter().any(|sign| said.contains(sign))
+        let (sign, times) = self.sign;
+        self.process.said_lately().matches(sign).count() >= times
     }
 }
 
@@ -131,13 +134,20 @@ impl System {
             database = Some(line);
         }
         let listens = ["api", "all"].contains(&arguments[0]);
+        let sign = match arguments[0] {
+            "api" => ("listening", 1),
+            "relay" => ("relay copies", 1),
+            "all" => ("projecting", ALL.len()),
+            // One for each read model that it was told; of the consumer of risk, its own.
+            role => ("projecting", if role == "project" { arguments.len() - 1 } else { 1 }),
+        };
         let listens_at = listens.then(free_address);
         if let Some(address) = listens_at {
             environment.push(("LISTEN_ADDRESS", address.to_string()));
         }
         let environment: Vec<_> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let process = Process::start(&self.logs(), name, arguments, &environment);
-        Role { name: name.to_owned(), process, database, listens_at, started: Instant::now() }
+        Role { name: name.to_owned(), process, database, listens_at, sign, started: Instant::now() }
     }
 
     async fn come_up(&self) {

@@ -301,11 +301,11 @@ impl Memory {
             self.accepted.push(Promise { command_id, positions });
         }
     }
+}
 
-    /// How many commands were accepted, refused and given up; price bodies are not among them.
-    pub fn tally(&self) -> (usize, usize, usize) {
-        (self.accepted.len() + self.idle, self.refused.len(), self.given_up.len())
-    }
+/// How many commands were accepted, refused and given up; price bodies are not among them.
+pub fn tally(memory: &Memory) -> (usize, usize, usize) {
+    (memory.accepted.len() + memory.idle, memory.refused.len(), memory.given_up.len())
 }
 
 /// What the log holds of each command: the positions of its events, in the order of their ordinals.
