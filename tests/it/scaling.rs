@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::environment::{self, TestDatabase};
 use crate::kafka_log::until;
-use crate::load::{Load, assert_promises_kept};
+use crate::load::{Load, assert_promises_kept, tally};
 use crate::processes::{Place, Process, answers, free_address};
 use crate::read_models::{ALL, reached};
 
@@ -95,7 +95,7 @@ impl Installation {
     /// Everything caught up, no lag left, and the ledger has nothing to say.
     async fn judge(&self, load: Load) {
         let sent = load.finish().await;
-        println!("accepted, refused, given up: {:?}", sent.tally());
+        println!("accepted, refused, given up: {:?}", tally(&sent));
         let pool = &self.database.pool;
         let head = read::head(pool).await.unwrap();
         reached(pool, head).await;
