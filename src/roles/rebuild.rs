@@ -41,9 +41,9 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
     let (options, embedded) = database(&settings).await?;
     let pool = connect(&options, &settings).await?;
-    let all = schema::ALL.iter().map(|schema| schema.name);
-    let named = wanted.names.iter().map(String::as_str);
-    let names: Vec<&str> = if wanted.names.is_empty() { all.collect() } else { named.collect() };
+    let is_wanted = |name: &&str| wanted.names.is_empty() || wanted.names.iter().any(|it| it == name);
+    // In the order in which they are made from each other, whatever the order in which they were named.
+    let names: Vec<&str> = schema::ALL.iter().map(|schema| schema.name).filter(is_wanted).collect();
     let how = Options { throttle: wanted.throttle, engine: engine(&settings.risk), ..Options::default() };
     let outcome = each(&pool, &names, &wanted, &how).await;
     pool.close().await;

@@ -181,8 +181,8 @@ async fn half_loaded(database: &TestDatabase) {
     assert!((1..32).contains(&loaded), "{loaded} shards are loaded");
     // Its session ends with it, and with that its lock.
     for _ in 0..200 {
-        let sql = "select count(*) from pg_stat_activity where application_name = 'insight rebuild' \
-            and datname = current_database()";
+        let sql = "select count(*) from pg_locks where locktype = 'advisory' \
+            and database = (select oid from pg_database where datname = current_database())";
         if count(&database.pool, sql).await == 0 {
             return;
         }

@@ -55,6 +55,7 @@ impl Reader {
             ("enable_bitmapscan", "off"),
             ("enable_sort", "off"),
             ("jit", "off"),
+            ("max_parallel_workers_per_gather", "0"),
             ("statement_timeout", "0"),
             // Who is throttled reads slowly, and is not gone.
             ("tcp_user_timeout", "0"),
@@ -66,10 +67,11 @@ impl Reader {
 
     /// Every event of a shard up to a position.
     pub(super) async fn shard(&mut self, shard: Shard, to: Position) -> Result<ShardEvents<'_>, sqlx::Error> {
+        // Compared as pairs, since for one shard alone the planner would rather read the whole log by position.
         let statement = format!(
             "copy (select position, command_id, ordinal, stream_id, version, event_type, schema_version, \
-             occurred_at, recorded_at, payload from events where shard = {shard} and position <= {to} \
-             order by shard, position) to stdout (format binary)"
+             occurred_at, recorded_at, payload from events where (shard, position) > ({shard}::smallint, 0::bigint) \
+             and (shard, position) <= ({shard}::smallint, {to}::bigint) order by shard, position) to stdout (format binary)"
         );
         let Self { connection, epochs, nothing, event_types } = self;
         let rows = connection.copy_out_raw(&statement).await?;
