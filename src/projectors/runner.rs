@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use super::checkpoint::Idle;
 use super::projection::{Flushed, Projection, ReadModel};
+use super::schema::Schema;
 use super::{Error, schema};
 use crate::clock::Clock;
 use crate::domain::ids::{Position, Shard};
@@ -76,7 +77,8 @@ pub async fn run_with<M: ReadModel>(
     settings: Settings,
 ) -> Result<(), Error> {
     let subscription = Subscription {
-        name: format!("projector.{}", M::NAME),
+        // Another shape is another group: an older program goes on with its own.
+        name: format!("projector.{}", Schema::named(M::NAME)?.live()),
         topics: M::TOPICS,
         mode: Mode::Group,
         batch_events_max: settings.batch_events_max,
@@ -84,7 +86,7 @@ pub async fn run_with<M: ReadModel>(
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
     let rows = schema::live_pool(&pool, M::NAME, CONNECTIONS_MAX)?;
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, cancel };
+    let runner = Runner { projection, feed, pool, cancel, ahead: None };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -97,6 +99,8 @@ struct Runner<M> {
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
     cancel: CancellationToken,
+    /// What the feed said while a batch was being written: reading and writing go on side by side.
+    ahead: Option<Result<FeedItem, crate::feed::Error>>,
 }
 
 /// What woke the loop.
@@ -125,7 +129,7 @@ impl<M: ReadModel> Runner<M> {
         loop {
             let wake = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
-                item = self.feed.next() => Wake::Feed(item.map_err(feed_error::<M>)?),
+                item = next(&mut self.ahead, &mut self.feed) => Wake::Feed(item.map_err(feed_error::<M>)?),
                 woken = self.projection.model.woken() => Wake::Changed(woken),
                 _ = ticks.tick() => Wake::Tick,
             };
@@ -152,7 +156,7 @@ impl<M: ReadModel> Runner<M> {
         let span = tracing::debug_span!("batch", read_model = M::NAME, events = batch.events.len());
         loop {
             self.let_go();
-            match in_time(self.projection.project(&batch)).instrument(span.clone()).await {
+            match self.project(&batch).instrument(span.clone()).await {
                 Ok(Flushed::Written) => break,
                 Ok(Flushed::Lost) => return self.recover(None).await,
                 Ok(Flushed::NotYet) if self.cancel.is_cancelled() => return Ok(Next::End),
@@ -178,6 +182,20 @@ impl<M: ReadModel> Runner<M> {
         Ok(Next::GoOn)
     }
 
+    /// Folds and commits, and meanwhile lets the feed bring what comes after.
+    async fn project(&mut self, batch: &Batch) -> Result<Flushed, Error> {
+        let Self { projection, feed, ahead, .. } = self;
+        let projected = in_time(projection.project(batch));
+        tokio::pin!(projected);
+        loop {
+            tokio::select! {
+                biased;
+                projected = &mut projected => return projected,
+                item = feed.next(), if ahead.is_none() => *ahead = Some(item),
+            }
+        }
+    }
+
     /// While a batch waits, what else wakes the read model (prices) is flushed as ever.
     async fn go_on_without_it(&mut self) -> Result<Flushed, Error> {
         let woken = self.projection.model.woken();
@@ -190,7 +208,10 @@ impl<M: ReadModel> Runner<M> {
 
     /// While this loop was busy the group may have taken shards back: their new owner must not be disturbed.
     fn let_go(&mut self) {
-        let gone = self.feed.taken_back(&self.projection.shards());
+        let mut gone = self.feed.taken_back(&self.projection.shards());
+        if let Some(Ok(FeedItem::Revoked(shards))) = &self.ahead {
+            gone.extend(shards);
+        }
         if !gone.is_empty() {
             self.projection.revoke(&gone);
         }
@@ -229,6 +250,10 @@ impl<M: ReadModel> Runner<M> {
     }
 
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
+        // What was read behind the old places comes again behind the new ones.
+        if matches!(self.ahead, Some(Ok(FeedItem::Batch(_)))) {
+            self.ahead = None;
+        }
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
             let loading = async {
@@ -281,6 +306,17 @@ async fn in_time(flush: impl Future<Output = Result<Flushed, Error>>) -> Result<
         doubt_connections();
         Err(Error::Database(sqlx::Error::PoolTimedOut))
     })
+}
+
+/// What the feed has said already, or says next. Cancel-safe.
+async fn next(
+    ahead: &mut Option<Result<FeedItem, crate::feed::Error>>,
+    feed: &mut Feed,
+) -> Result<FeedItem, crate::feed::Error> {
+    match ahead.take() {
+        Some(item) => item,
+        None => feed.next().await,
+    }
 }
 
 fn feed_error<M: ReadModel>(source: crate::feed::Error) -> Error {

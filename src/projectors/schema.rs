@@ -196,4 +196,57 @@ mod tests {
         }
         assert!(seen.contains("lots"));
     }
+
+    #[test]
+    fn another_version_has_another_schema() {
+        let holdings = Schema { version: 2, ..Schema::named("holdings").unwrap() };
+        assert_eq!(holdings.live(), "holdings_v2");
+        assert_eq!((holdings.next(), holdings.old()), ("holdings_v2_next".into(), "holdings_v2_old".into()));
+        assert_eq!(holdings.of_older_programs(), ["holdings_next", "holdings_old", "holdings"]);
+        assert!(Schema { version: 1, ..holdings }.of_older_programs().is_empty());
+    }
+
+    /// A statement that names a schema means the one that this program serves, and no other version of it.
+    #[test]
+    fn statements_name_schemas_of_the_list_only() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("projections");
+        let mut named = 0;
+        let mut folders = vec![folder];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension().is_some_and(|extension| extension == "sql") {
+                    for schema in schemas_named(&std::fs::read_to_string(&path).unwrap()) {
+                        let is_listed = ALL.iter().any(|listed| listed.live() == schema);
+                        assert!(is_listed, "{} names {schema}, which is not in the list", path.display());
+                        named += 1;
+                    }
+                }
+            }
+        }
+        assert!(named > 20, "{named} schemas are named");
+    }
+
+    /// Whatever stands before the name of a table, and is called like a read model.
+    fn schemas_named(sql: &str) -> Vec<String> {
+        let tables: Vec<&str> = ALL
+            .iter()
+            .flat_map(|schema| schema.tables.lines().chain(COMMON.lines()))
+            .filter_map(|line| line.strip_prefix("create table ")?.split_whitespace().next())
+            .collect();
+        let statement = sql.lines().map(|line| line.split("--").next().unwrap_or_default());
+        let statement: Vec<&str> = statement.collect();
+        let words = statement.join(" ");
+        let words = words.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '.');
+        words
+            .filter_map(|word| word.split_once('.'))
+            .filter(|(schema, table)| {
+                let is_read_model = ALL.iter().any(|listed| schema.starts_with(listed.name));
+                is_read_model && tables.contains(table)
+            })
+            .map(|(schema, _)| schema.to_owned())
+            .collect()
+    }
 }

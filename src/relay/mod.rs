@@ -115,12 +115,20 @@ pub async fn run(settings: KafkaSettings, pool: PgPool, shutdown: CancellationTo
         };
         match outcome {
             Ok(()) => {}
-            Err(error) if error.is_transient() => relay.trouble(&error.to_string()),
+            Err(error) if error.is_transient() => relay.trouble(&told(&error)),
             Err(error) => return Err(error),
         }
         rest(&mut pauses, &shutdown).await;
     }
     Ok(())
+}
+
+/// What went wrong, and why.
+fn told(error: &Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 async fn rest(pauses: &mut Backoff, shutdown: &CancellationToken) {
@@ -172,7 +180,7 @@ impl Relay {
                     self.refused = Some(position);
                     self.trouble(&format!("position {position} was refused: {reason}"));
                 }
-                Err(error) if error.is_transient() => self.trouble(&error.to_string()),
+                Err(error) if error.is_transient() => self.trouble(&told(&error)),
                 Err(error) => return Err(error),
             }
             metrics::counter!(metric::RESTARTS).increment(1);

@@ -43,7 +43,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     );
     process.shutdown.spawn("append", appending);
     // Here because every installation has this role; of several processes one seals.
-    process.shutdown.spawn("seal", seals::run(process.pool.clone(), token.clone()));
+    process.shutdown.spawn("seal", seals::run(process.pool.clone(), process.shutdown.token()));
 
     let (asked, kafka) = (process.pool.clone(), process::kafka(&process.settings));
     let metrics = process.metrics.clone();
@@ -55,7 +55,7 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         render_metrics: Box::new(move || metrics.render()),
         status: Box::new(move || status::ask(asked.clone(), kafka.clone()).boxed()),
         event_streams_max: process.settings.http.event_streams_max,
-        stop: token.clone(),
+        stop: process.shutdown.token(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
     let serving = api::server::serve(listener, api::router(parts), token);

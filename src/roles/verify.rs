@@ -22,7 +22,8 @@ use crate::verify::{self, Options, Progress, Sample, SealsReport, TopicReport};
 /// # Errors
 /// A database that cannot be reached or read.
 pub async fn run(settings: Settings, what: config::Verify) -> anyhow::Result<ExitCode> {
-    crate::telemetry::init_logs(log_format(&settings), "warn")?;
+    // Rows of a whole table come in one statement, which may take its time.
+    crate::telemetry::init_logs(log_format(&settings), "warn,sqlx::query=error")?;
     // Before anything is started: what is wrong with them does not depend on the database.
     let kept = what.seals.as_deref().map(read_kept).transpose()?;
     let sample = sample(&what)?;

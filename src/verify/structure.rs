@@ -140,8 +140,19 @@ fn compare(
         "table" | "sequence" => format!("{kind} {schema}.{owner}"),
         _ => format!("{kind} {name} of {schema}.{owner}"),
     };
+    // Of a table that is missing everything else is missing too; of a schema it is said once.
+    let is_there = |owner: &str| found.contains_key(&("table".to_owned(), owner.to_owned(), String::new()));
+    let tables = expected.keys().filter(|(kind, owner, _)| kind == "table" && !is_there(owner));
+    let missing: BTreeSet<&str> = tables.map(|(_, owner, _)| owner.as_str()).collect();
+    broken.extend(missing.iter().map(|owner| format!("{schema}.{owner}")));
+    if found.is_empty() && schema != "public" {
+        return;
+    }
     for (key, definition) in expected {
         let (kind, owner, _) = key;
+        if kind != "table" && missing.contains(owner.as_str()) {
+            continue;
+        }
         match found.get(key) {
             Some(found) if found == definition => continue,
             Some(_) if kind == "function" => {

@@ -39,6 +39,7 @@ mod random_history;
 mod read_models;
 mod rebuild;
 mod rebuild_processes;
+mod rebuild_versions;
 mod reference;
 mod reference_rows;
 mod restored_servers;

@@ -15,6 +15,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// A process of the program that can be started again.
 pub struct Process {
+    program: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
     log: PathBuf,
@@ -31,7 +32,20 @@ impl Process {
         arguments: &[&str],
         environment: &[(&'static str, &str)],
     ) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_insight"));
+        Self::start_program(program, folder, name, arguments, environment)
+    }
+
+    /// The same with another build of the program.
+    pub fn start_program(
+        program: &Path,
+        folder: &Path,
+        name: &str,
+        arguments: &[&str],
+        environment: &[(&'static str, &str)],
+    ) -> Self {
         let mut process = Self {
+            program: program.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             environment: environment.iter().map(|(name, value)| (*name, (*value).to_owned())).collect(),
             log: folder.join(format!("{name}.log")),
@@ -46,7 +60,7 @@ impl Process {
     pub fn start_again(&mut self) {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         self.said_before = log.metadata().unwrap().len();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_insight"));
+        let mut command = Command::new(&self.program);
         // Only what the test says: the run's own servers are not meant for every process.
         for name in ["DATABASE_URL", "KAFKA_BROKERS", "KAFKA_TOPIC_PREFIX", "DATA_DIR", "LISTEN_ADDRESS"] {
             command.env_remove(name);

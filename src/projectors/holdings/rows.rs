@@ -1,6 +1,6 @@
 //! The rows of `holdings`: read for many portfolios at once, written for many at once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rust_decimal::Decimal;
 use sqlx::PgConnection;
@@ -170,9 +170,13 @@ pub(super) async fn write(
             let Some(holding) = portfolio.ledger.holding(*asset_id) else { continue };
             holdings.push((id.0, holding));
             let key = (id.0, asset_id.0);
-            lots.extend(holding.lots.iter().filter(|lot| !before.contains(lot)).map(|lot| (key, lot)));
-            let is_there = |lot: &Lot| holding.lots.iter().any(|now| now.position == lot.position);
-            gone.extend(before.iter().filter(|lot| !is_there(lot)).map(|lot| (key, lot.position.0)));
+            // By position: a holding may have thousands of lots.
+            let was: HashMap<Position, &Lot> = before.iter().map(|lot| (lot.position, lot)).collect();
+            let is: HashSet<Position> = holding.lots.iter().map(|lot| lot.position).collect();
+            let is_new = |lot: &&Lot| was.get(&lot.position) != Some(lot);
+            lots.extend(holding.lots.iter().filter(is_new).map(|lot| (key, lot)));
+            let is_gone = |lot: &&Lot| !is.contains(&lot.position);
+            gone.extend(before.iter().filter(is_gone).map(|lot| (key, lot.position.0)));
         }
         if portfolio.cash_touched {
             cash.extend(

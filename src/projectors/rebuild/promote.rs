@@ -27,11 +27,11 @@ use crate::projectors::Error;
 use crate::projectors::projection::ReadModel;
 use crate::projectors::schema;
 
-/// How long a lock on live's tables is asked for: readers queue up behind it.
-const PATIENCE: Duration = Duration::from_millis(150);
+/// How long the locks on live's tables are asked for, all together: readers queue up behind them.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// … after this many attempts, which is longer than the server leaves a vacuum in anybody's way.
-const PATIENT_FROM: u32 = 20;
-const PATIENCE_THEN: Duration = Duration::from_millis(1_500);
+const PATIENT_FROM: u32 = 60;
+const PATIENCE_THEN: Duration = Duration::from_millis(1_200);
 /// How long older snapshots are waited for while projectors are held up.
 const SNAPSHOTS_WITHIN: Duration = Duration::from_secs(1);
 /// How long projectors are left alone between two attempts.
@@ -117,7 +117,8 @@ async fn attempt_once<M: ReadModel>(
     let mut readers = None;
     if is_live {
         for table in tables(&mut tx, &live).await? {
-            readers.get_or_insert_with(Instant::now);
+            let since = readers.get_or_insert_with(Instant::now);
+            let patience = patience.saturating_sub(since.elapsed()).max(Duration::from_millis(1));
             let lock = format!("lock table {live}.{table} in access exclusive mode");
             if let Err(waited) =
                 locked(&mut tx, patience, &lock, &format!("readers of {live}.{table}")).await?
@@ -185,12 +186,15 @@ async fn reach_live<M: ReadModel>(
     }
     let now: chrono::DateTime<chrono::Utc> =
         sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *tx).await?;
-    // Rebuilds hold snapshots for long, and read the log and their own tables with them.
+    // Rebuilds hold snapshots for long, and read the log and their own tables with them. A flush that waits for us began
+    // before, too: it finds itself fenced.
     const OLDER: &str = "select count(*) from pg_stat_activity where datname = current_database() \
         and backend_type = 'client backend' and backend_xmin is not null and xact_start < $1 \
-        and application_name <> 'insight rebuild'";
+        and application_name <> 'insight rebuild' and pg_backend_pid() <> all (pg_blocking_pids(pid))";
     let began = Instant::now();
     loop {
+        // What others do is looked at once a transaction unless told otherwise.
+        run(tx, "select pg_stat_clear_snapshot()").await?;
         let older: i64 = sqlx::query_scalar(OLDER).bind(now).fetch_one(&mut *tx).await?;
         if older == 0 {
             return Ok(Ok(()));
