@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use sqlx::PgPool;
 
-use super::process::{connect, database, kafka, log_format};
+use super::process::{connect, kafka, log_format};
+use super::visit::reach;
 use crate::config::Settings;
 use crate::domain::ids::Epoch;
 use crate::event_store::epochs::{self, Begun};
@@ -24,7 +25,7 @@ const BY_ITSELF: &str = "noticed by the embedded form";
 /// A database that cannot be reached.
 pub async fn show(settings: Settings) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
-    let (options, embedded) = database(&settings).await?;
+    let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let histories = epochs::list(&pool).await?;
     let head = read::head(&pool).await?;
@@ -59,7 +60,7 @@ pub async fn new(settings: Settings, reason: &str, above: Option<i32>) -> anyhow
         )?,
         (None, None) => Epoch(0),
     };
-    let (options, embedded) = database(&settings).await?;
+    let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let begun = epochs::begin(&pool, used, reason).await?;
     pool.close().await;

@@ -8,7 +8,8 @@ use crate::config::Settings;
 use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
-use super::process::{connect, database, log_format};
+use super::process::{connect, log_format};
+use super::visit::reach;
 use super::project::engine;
 
 /// What to rebuild, and how.
@@ -39,7 +40,7 @@ pub enum Verb {
 /// What kept it from finishing; running it again goes on from there.
 pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
-    let (options, embedded) = database(&settings).await?;
+    let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let is_wanted = |name: &&str| wanted.names.is_empty() || wanted.names.iter().any(|it| it == name);
     // In the order in which they are made from each other, whatever the order in which they were named.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::process::{connect, database, log_format};
+use super::process::{connect, log_format};
+use super::visit::reach;
 use crate::config::Settings;
 use crate::event_store::seals::{self, Sealed};
 
@@ -20,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A database that cannot be reached, a log that is not what was sealed before.
 pub async fn run(settings: Settings, all: bool) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "warn")?;
-    let (options, embedded) = database(&settings).await?;
+    let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let sealing = seal(&pool, all).await;
     pool.close().await;

@@ -10,7 +10,8 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use super::process::{ACQUIRE_WITHIN, check_topics, database, log_format, need_kafka};
+use super::process::{ACQUIRE_WITHIN, check_topics, log_format, need_kafka};
+use super::visit::reach;
 use crate::config::{self, Settings};
 use crate::event_store::seal::SealAt;
 use crate::kafka::KafkaSettings;
@@ -28,7 +29,7 @@ pub async fn run(settings: Settings, what: config::Verify) -> anyhow::Result<Exi
     let kept = what.seals.as_deref().map(read_kept).transpose()?;
     let sample = sample(&what)?;
     let kafka = what.topic.then(|| need_kafka(&settings)).transpose()?;
-    let (options, embedded) = database(&settings).await?;
+    let (options, embedded) = reach(&settings).await?;
     let session = Session {
         connections_max: settings.storage.pool_size,
         acquire_timeout: ACQUIRE_WITHIN,

@@ -4,6 +4,7 @@
 
 use anyhow::Context;
 use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
 
 use super::process;
 use crate::config::Settings;
@@ -17,19 +18,7 @@ pub(super) struct Visit {
 impl Visit {
     /// Opens the database, or the private one, starting it where nobody else has.
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
-        let (options, embedded) = match &settings.storage.database_url {
-            Some(url) => (postgres::options(url)?, None),
-            None => {
-                let folder = settings.storage.data_folder();
-                match EmbeddedPostgres::start(folder.clone()).await {
-                    Ok(embedded) => (embedded.options(), Some(embedded)),
-                    Err(EmbeddedError::Folder(FolderError::InUse { .. })) => {
-                        (EmbeddedPostgres::options_of_running(&folder), None)
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        };
+        let (options, embedded) = reach(settings).await?;
         let pool = process::connect(&options, settings).await?;
         Ok(Self { pool, embedded })
     }
@@ -41,5 +30,22 @@ impl Visit {
             Some(embedded) => embedded.stop().await.context("the private PostgreSQL did not stop"),
             None => Ok(()),
         }
+    }
+}
+
+/// How to reach the database: as told, or the private one, which is started where nobody else has.
+pub(super) async fn reach(
+    settings: &Settings,
+) -> anyhow::Result<(PgConnectOptions, Option<EmbeddedPostgres>)> {
+    if let Some(url) = &settings.storage.database_url {
+        return Ok((postgres::options(url)?, None));
+    }
+    let folder = settings.storage.data_folder();
+    match EmbeddedPostgres::start(folder.clone()).await {
+        Ok(embedded) => Ok((embedded.options(), Some(embedded))),
+        Err(EmbeddedError::Folder(FolderError::InUse { .. })) => {
+            Ok((EmbeddedPostgres::options_of_running(&folder), None))
+        }
+        Err(error) => Err(error.into()),
     }
 }
