@@ -9,8 +9,8 @@ use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
 use super::process::{connect, log_format};
-use super::visit::reach;
 use super::project::engine;
+use super::visit::reach;
 
 /// What to rebuild, and how.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::Portfolio;
+use super::{Portfolio, copying};
 use crate::domain::currency::Currency;
 use crate::domain::ids::{AssetId, PortfolioId, Position, Shard};
 use crate::domain::money::{Amount, Price, Quantity, Rate};
@@ -15,6 +15,9 @@ use crate::domain::portfolio::event::CashEffect;
 use crate::domain::portfolio::ledger::{Accounting, Holding, Ledger};
 use crate::domain::portfolio::lots::Lot;
 use crate::projectors::{column, stored};
+
+/// From so many new rows on COPY is cheaper than a statement with arrays; below, it costs one more exchange.
+const COPY_FROM: usize = 200;
 
 /// The portfolios of these ids that have rows.
 pub(super) async fn load(
@@ -163,6 +166,7 @@ pub(super) async fn write(
     insert_entries(conn, new_entries).await?;
     let mut holdings = Vec::new();
     let mut lots = Vec::new();
+    let mut new_lots = Vec::new();
     let mut gone = Vec::new();
     let mut cash = Vec::new();
     for (id, portfolio) in changed {
@@ -173,8 +177,13 @@ pub(super) async fn write(
             // By position: a holding may have thousands of lots.
             let was: HashMap<Position, &Lot> = before.iter().map(|lot| (lot.position, lot)).collect();
             let is: HashSet<Position> = holding.lots.iter().map(|lot| lot.position).collect();
-            let is_new = |lot: &&Lot| was.get(&lot.position) != Some(lot);
-            lots.extend(holding.lots.iter().filter(is_new).map(|lot| (key, lot)));
+            for lot in &holding.lots {
+                match was.get(&lot.position) {
+                    None => new_lots.push((key, lot)),
+                    Some(before) if *before != lot => lots.push((key, lot)),
+                    Some(_) => {}
+                }
+            }
             let is_gone = |lot: &&Lot| !is.contains(&lot.position);
             gone.extend(before.iter().filter(is_gone).map(|lot| (key, lot.position.0)));
         }
@@ -186,6 +195,11 @@ pub(super) async fn write(
     }
     upsert_holdings(conn, &holdings).await?;
     delete_lots(conn, &gone).await?;
+    if new_lots.len() >= COPY_FROM {
+        copying::lots(conn, new_lots.into_iter()).await?;
+    } else {
+        lots.extend(new_lots);
+    }
     upsert_lots(conn, &lots).await?;
     upsert_cash(conn, &cash).await
 }
@@ -215,6 +229,10 @@ async fn upsert_ledgers(
 
 async fn insert_entries(conn: &mut PgConnection, rows: &[(PortfolioId, Entry)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
+        return Ok(());
+    }
+    if rows.len() >= COPY_FROM {
+        copying::entries(conn, rows.iter().map(|(id, entry)| (*id, entry))).await?;
         return Ok(());
     }
     sqlx::query_file!(
@@ -259,7 +277,8 @@ async fn upsert_holdings(conn: &mut PgConnection, rows: &[(Uuid, &Holding)]) -> 
     Ok(())
 }
 
-type HoldingKey = (Uuid, Uuid);
+/// Portfolio and asset.
+pub(super) type HoldingKey = (Uuid, Uuid);
 
 async fn upsert_lots(conn: &mut PgConnection, rows: &[(HoldingKey, &Lot)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
