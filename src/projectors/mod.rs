@@ -24,6 +24,7 @@ pub mod holdings;
 mod parking;
 pub mod prices;
 mod projection;
+mod read_ahead;
 pub mod rebuild;
 pub mod risk;
 pub mod runner;

@@ -19,6 +19,7 @@ use tracing::Instrument;
 
 use super::checkpoint::Idle;
 use super::projection::{Flushed, Projection, ReadModel};
+use super::read_ahead::ReadAhead;
 use super::schema::Schema;
 use super::{Error, schema};
 use crate::clock::Clock;
@@ -86,7 +87,14 @@ pub async fn run_with<M: ReadModel>(
     let feed = Feed::open(&source, subscription).await.map_err(feed_error::<M>)?;
     let rows = schema::live_pool(&pool, M::NAME, CONNECTIONS_MAX)?;
     let projection = Projection::new(model, rows.clone(), settings.parked_streams_max);
-    let runner = Runner { projection, feed, pool, cancel, ahead: None };
+    let runner = Runner {
+        projection,
+        feed,
+        pool,
+        cancel,
+        ahead: ReadAhead::default(),
+        batch_events_max: settings.batch_events_max,
+    };
     tracing::info!(read_model = M::NAME, "projecting");
     let outcome = runner.run().instrument(tracing::info_span!("projector", read_model = M::NAME)).await;
     rows.close().await;
@@ -99,8 +107,8 @@ struct Runner<M> {
     /// Of the log: the one whose statements mean the schema `public`.
     pool: PgPool,
     cancel: CancellationToken,
-    /// What the feed said while a batch was being written: reading and writing go on side by side.
-    ahead: Option<Result<FeedItem, crate::feed::Error>>,
+    ahead: ReadAhead,
+    batch_events_max: usize,
 }
 
 /// What woke the loop.
@@ -129,7 +137,7 @@ impl<M: ReadModel> Runner<M> {
         loop {
             let wake = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
-                item = next(&mut self.ahead, &mut self.feed) => Wake::Feed(item.map_err(feed_error::<M>)?),
+                item = self.ahead.next(&mut self.feed) => Wake::Feed(item.map_err(feed_error::<M>)?),
                 woken = self.projection.model.woken() => Wake::Changed(woken),
                 _ = ticks.tick() => Wake::Tick,
             };
@@ -184,14 +192,14 @@ impl<M: ReadModel> Runner<M> {
 
     /// Folds and commits, and meanwhile lets the feed bring what comes after.
     async fn project(&mut self, batch: &Batch) -> Result<Flushed, Error> {
-        let Self { projection, feed, ahead, .. } = self;
+        let Self { projection, feed, ahead, batch_events_max, .. } = self;
         let projected = in_time(projection.project(batch));
         tokio::pin!(projected);
         loop {
             tokio::select! {
                 biased;
                 projected = &mut projected => return projected,
-                item = feed.next(), if ahead.is_none() => *ahead = Some(item),
+                item = feed.next(), if ahead.has_room(*batch_events_max) => ahead.put(item),
             }
         }
     }
@@ -209,9 +217,7 @@ impl<M: ReadModel> Runner<M> {
     /// While this loop was busy the group may have taken shards back: their new owner must not be disturbed.
     fn let_go(&mut self) {
         let mut gone = self.feed.taken_back(&self.projection.shards());
-        if let Some(Ok(FeedItem::Revoked(shards))) = &self.ahead {
-            gone.extend(shards);
-        }
+        gone.extend(self.ahead.revoked());
         if !gone.is_empty() {
             self.projection.revoke(&gone);
         }
@@ -251,9 +257,7 @@ impl<M: ReadModel> Runner<M> {
 
     async fn assign(&mut self, shards: Vec<Shard>) -> Result<Next, Error> {
         // What was read behind the old places comes again behind the new ones.
-        if matches!(self.ahead, Some(Ok(FeedItem::Batch(_)))) {
-            self.ahead = None;
-        }
+        self.ahead.forget_batches();
         let mut pauses = Backoff::pauses(Duration::from_millis(20), Duration::from_secs(5));
         loop {
             let loading = async {
@@ -306,17 +310,6 @@ async fn in_time(flush: impl Future<Output = Result<Flushed, Error>>) -> Result<
         doubt_connections();
         Err(Error::Database(sqlx::Error::PoolTimedOut))
     })
-}
-
-/// What the feed has said already, or says next. Cancel-safe.
-async fn next(
-    ahead: &mut Option<Result<FeedItem, crate::feed::Error>>,
-    feed: &mut Feed,
-) -> Result<FeedItem, crate::feed::Error> {
-    match ahead.take() {
-        Some(item) => item,
-        None => feed.next().await,
-    }
 }
 
 fn feed_error<M: ReadModel>(source: crate::feed::Error) -> Error {

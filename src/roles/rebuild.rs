@@ -39,7 +39,8 @@ pub enum Verb {
 /// # Errors
 /// What kept it from finishing; running it again goes on from there.
 pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode> {
-    crate::telemetry::init_logs(log_format(&settings), "warn")?;
+    // Building an index takes its time.
+    crate::telemetry::init_logs(log_format(&settings), "warn,sqlx::query=error")?;
     let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let is_wanted = |name: &&str| wanted.names.is_empty() || wanted.names.iter().any(|it| it == name);
