@@ -86,7 +86,7 @@ pub async fn run(pool: PgPool, cancel: CancellationToken) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks cheaply first: this runs every second, in every process.
+/// Asks cheaply first: this runs every second, in every process with an api.
 async fn turn(pool: &PgPool) -> Result<Sealed, Error> {
     const SQL: &str = "select coalesce((select position from events order by position desc limit 1), 0) \
         - coalesce((select last_position from seals order by last_position desc limit 1), 0)";

@@ -100,7 +100,8 @@ impl Repair {
         }
     }
 
-    /// Looks up events that the bus has brought: one lookup of a key each. Cancel-safe.
+    /// Looks up events that the bus has brought, together with the newest that was seen before, so that all that was ever
+    /// confirmed is of one history: one lookup of a key each. Cancel-safe.
     ///
     /// # Errors
     /// A fork, and what trying again does not change.
@@ -108,8 +109,13 @@ impl Repair {
         if self.resting_until(Instant::now()).is_some() {
             return Ok(Confirmed::Unknown);
         }
-        let missing = answered(self.missing(places)).await;
+        let seen = self.witness.newest();
+        let asked: Vec<Place> = places.iter().chain(&seen).cloned().collect();
+        let missing = answered(self.missing(&asked)).await;
         let Some((missing, newest)) = self.settle(missing)? else { return Ok(Confirmed::Unknown) };
+        if let Some((_, reason)) = missing.iter().find(|(place, _)| Some(place) == seen.as_ref()) {
+            return Err(Error::Fork(reason.clone()));
+        }
         if let Some((_, reason)) = missing.iter().find(|(place, _)| place.epoch >= newest) {
             return Err(Error::Fork(format!("Kafka has another history: {reason}")));
         }

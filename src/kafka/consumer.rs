@@ -411,6 +411,7 @@ impl Reader {
 
     /// What this client has been given is nobody's until the next one is given something.
     fn lose_everything(&mut self, client: &BaseConsumer<Rebalances>) {
+        client.context().give_up();
         self.outbox.extend(client.context().take());
         self.outbox.push_back(Arrival::Lost(self.shards.clone()));
     }

@@ -1,7 +1,7 @@
 //! What the client library tells while a consumer polls: rebalances, statistics, its log.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::client::ClientContext;
@@ -36,18 +36,31 @@ pub(super) struct Rebalances {
     settings: KafkaSettings,
     changes: Mutex<Vec<Arrival>>,
     taken_back: Arc<TakenBack>,
+    given_up: AtomicBool,
     lag: AtomicI64,
 }
 
 impl Rebalances {
     /// For one client.
     pub(super) fn new(settings: KafkaSettings, taken_back: Arc<TakenBack>) -> Self {
-        Self { settings, changes: Mutex::default(), taken_back, lag: AtomicI64::new(0) }
+        Self {
+            settings,
+            changes: Mutex::default(),
+            taken_back,
+            given_up: AtomicBool::new(false),
+            lag: AtomicI64::new(0),
+        }
     }
 
     /// How many records are there that were not fetched, as of the last statistics.
     pub(super) fn lag(&self) -> i64 {
         self.lag.load(Ordering::Relaxed)
+    }
+
+    /// The client is about to be dropped, and closing takes everything back: shards that the next client is given again, and
+    /// that are followed on meanwhile.
+    pub(super) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Relaxed);
     }
 
     fn note(&self, arrival: Arrival) {
@@ -90,7 +103,7 @@ impl ConsumerContext for Rebalances {
             let shards = self.shards(partitions);
             let lost = client.assignment_lost();
             tracing::info!(?shards, lost, "shards revoked");
-            if !lost {
+            if !lost && !self.given_up.load(Ordering::Relaxed) {
                 self.taken_back.taken().extend(&shards);
             }
             self.note(if lost { Arrival::Lost(shards) } else { Arrival::Revoked(shards) });

@@ -20,7 +20,7 @@ pub async fn list_ahead(pool: &PgPool) -> Result<Vec<&'static str>, Error> {
     let head = read::head(pool).await?;
     let mut ahead = Vec::new();
     for schema in schema::ALL {
-        if is_ahead(pool, schema.name, head).await? {
+        if is_ahead(pool, &schema.live(), head).await? {
             ahead.push(schema.name);
         }
     }
@@ -32,7 +32,8 @@ pub async fn list_ahead(pool: &PgPool) -> Result<Vec<&'static str>, Error> {
     Ok(ahead)
 }
 
-async fn is_ahead(pool: &PgPool, name: &str, head: Position) -> Result<bool, Error> {
+/// Whether the read model in this schema stands at events that the log does not have, or was told of a head beyond its own.
+pub(super) async fn is_ahead(pool: &PgPool, name: &str, head: Position) -> Result<bool, Error> {
     type Row = (i32, i64, Option<String>, Option<DateTime<Utc>>, i64);
     let sql = format!(
         "select epoch, position, event_id, recorded_at, greatest(scanned_to, price_position) from {name}.checkpoints"

@@ -35,6 +35,9 @@ impl ReadAhead {
         match (self.0.back_mut(), item) {
             (Some(Ok(FeedItem::Batch(before))), Ok(FeedItem::Batch(batch))) => {
                 before.events.extend(batch.events);
+                before
+                    .scanned_to
+                    .retain(|(shard, _)| !batch.scanned_to.iter().any(|(newer, _)| newer == shard));
                 before.scanned_to.extend(batch.scanned_to);
             }
             (_, item) => self.0.push_back(item),
@@ -77,7 +80,9 @@ mod tests {
         assert!(!ahead.has_room(1));
         ahead.put(batch(3));
         assert_eq!(ahead.revoked().collect::<Vec<_>>(), [Shard(7)]);
-        assert!(matches!(&ahead.0[0], Ok(FeedItem::Batch(batch)) if batch.scanned_to.len() == 2));
+        assert!(
+            matches!(&ahead.0[0], Ok(FeedItem::Batch(batch)) if batch.scanned_to == [(Shard(0), Position(2))])
+        );
         assert_eq!(ahead.0.len(), 3);
         ahead.forget_batches();
         assert!(matches!(ahead.0.make_contiguous(), [Ok(FeedItem::Revoked(_))]));

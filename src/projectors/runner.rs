@@ -35,6 +35,8 @@ const EVERY: Duration = Duration::from_secs(1);
 const BATCH_WAITS: Duration = Duration::from_millis(20);
 /// How long a flush may take: longer than its slowest statement. A server that vanished without a word answers never.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(120);
+/// How long loading the state of shards may take.
+const LOADED_WITHIN: Duration = Duration::from_secs(120);
 /// Connections of one projector's rows: its flushes, and one in reserve while a broken one is replaced.
 const CONNECTIONS_MAX: u32 = 2;
 
@@ -211,7 +213,7 @@ impl<M: ReadModel> Runner<M> {
             woken?;
         }
         self.let_go();
-        self.projection.flush(Idle::Leave).await
+        in_time(self.projection.flush(Idle::Leave)).await
     }
 
     /// While this loop was busy the group may have taken shards back: their new owner must not be disturbed.
@@ -264,7 +266,11 @@ impl<M: ReadModel> Runner<M> {
                 if !self.feed.recognises_the_store().await.map_err(feed_error::<M>)? {
                     return Err(sqlx::Error::PoolTimedOut.into());
                 }
-                self.projection.assign(&shards).await
+                let assigned = tokio::time::timeout(LOADED_WITHIN, self.projection.assign(&shards));
+                assigned.await.unwrap_or_else(|_| {
+                    doubt_connections();
+                    Err(Error::Database(sqlx::Error::PoolTimedOut))
+                })
             };
             let assigned = tokio::select! {
                 () = self.cancel.cancelled() => return Ok(Next::End),

@@ -137,10 +137,14 @@ pub async fn unpark(
         "activity" => job.run(async { Ok(activity::Activity::default()) }).await,
         "prices" => job.run(async { Ok(prices::Prices::default()) }).await,
         "holdings" => {
-            let unparked = job.run(async { Ok(holdings::Holdings::default()) }).await?;
+            // Also where it had caught up before: what is made from it may not have followed.
+            let unparked = job.run(async { Ok(holdings::Holdings::default()) }).await;
+            if !matches!(unparked, Ok(_) | Err(Error::NotParked { .. })) {
+                return unparked;
+            }
             compute_again(pool, stream.shard(), Valuations::at_rest(pool)).await?;
             compute_again(pool, stream.shard(), Risk::at_rest(pool, engine)).await?;
-            Ok(unparked)
+            unparked
         }
         "valuations" => {
             job.needs_holdings("valuations").await?;
@@ -330,7 +334,10 @@ async fn compute_again<M: ReadModel>(
         model.assigned(&mut tx, std::slice::from_ref(&mine)).await?;
         let price_position = mine.price_position.max(model.price_position());
         model.flush(&mut tx).await?;
-        checkpoint::advance(&mut tx, vec![Checkpoint { price_position, ..mine }]).await?;
+        let moved = checkpoint::advance(&mut tx, vec![Checkpoint { price_position, ..mine }]).await?;
+        if moved.is_empty() {
+            return Err(Error::Lost { read_model: M::NAME.to_owned() });
+        }
         tx.commit().await?;
         Ok(())
     };

@@ -15,6 +15,7 @@ mod judge;
 mod operations;
 mod postgres;
 mod projector;
+mod rebuild;
 mod relay;
 mod store;
 mod world;

@@ -77,6 +77,12 @@ pub(super) enum Operation {
         projector: usize,
         records: usize,
     },
+    /// Loads a shard beside the live rows, or follows the log there.
+    Rebuild {
+        shard: usize,
+    },
+    /// Puts them in the place of the live ones.
+    Promote,
     DeleteTopic,
     Expire {
         shard: usize,
@@ -111,6 +117,7 @@ fn one(random: &mut StdRng, writing: u32) -> Operation {
     let writer = random.random_range(0..WRITERS);
     let relay = random.random_range(0..RELAYS);
     let projector = random.random_range(0..PROJECTORS);
+    let shard = random.random_range(0..8);
     if random.random_range(0..100) < 15 {
         return fault(random, writer, relay, projector);
     }
@@ -124,13 +131,15 @@ fn one(random: &mut StdRng, writing: u32) -> Operation {
             _ => Operation::Settle(writer),
         };
     }
-    match random.random_range(0..12) {
+    match random.random_range(0..14) {
         0 => Operation::Lead(relay),
         1 | 2 => Operation::Copy { relay, events: random.random_range(1..5) },
         3 | 4 => Operation::Deliver { relay, records: random.random_range(1..5) },
         5 => Operation::Save(relay),
         6..=8 => Operation::Fetch { projector, records: random.random_range(1..5) },
         9 | 10 => Operation::Fold(projector),
+        11 => Operation::Rebuild { shard },
+        12 if random.random_range(0..2) == 0 => Operation::Promote,
         _ => Operation::Flush(projector),
     }
 }

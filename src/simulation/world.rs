@@ -26,6 +26,7 @@ pub(super) struct Backup {
     epochs: Vec<(Epoch, Position)>,
     progress: BTreeMap<Shard, Progress>,
     rows: BTreeMap<Shard, Rows>,
+    next: BTreeMap<Shard, Rows>,
     revisions: i64,
 }
 
@@ -34,6 +35,8 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) progress: BTreeMap<Shard, Progress>,
     pub(super) rows: BTreeMap<Shard, Rows>,
+    /// What a rebuild has made beside them.
+    pub(super) next: BTreeMap<Shard, Rows>,
     pub(super) revisions: i64,
     pub(super) bus: Bus,
     pub(super) shards: Vec<Shard>,
@@ -58,6 +61,7 @@ impl World {
             store: Store::new(beside),
             progress: BTreeMap::new(),
             rows: BTreeMap::new(),
+            next: BTreeMap::new(),
             revisions: 0,
             bus: Bus::default(),
             shards: Vec::new(),
@@ -119,6 +123,8 @@ impl World {
             Operation::Rebalance(draw) => self.rebalance(draw),
             Operation::Redeliver { projector, back } => self.projectors[projector].go_back(back),
             Operation::Skip { projector, records } => self.projectors[projector].skip(records),
+            Operation::Rebuild { shard } => self.rebuild_shard(self.shard(shard)),
+            Operation::Promote => self.promote(),
             Operation::DeleteTopic => self.bus.delete(),
             Operation::Expire { shard, records } => self.bus.expire(self.shard(shard), records),
             Operation::Cut { shard, records } => self.bus.cut(self.shard(shard), records),
@@ -161,6 +167,7 @@ impl World {
             epochs: self.store.epochs(),
             progress: self.progress.clone(),
             rows: self.rows.clone(),
+            next: self.next.clone(),
             revisions: self.revisions,
         });
     }
@@ -174,6 +181,7 @@ impl World {
         self.store.restore(backup.head, backup.epochs);
         self.progress = backup.progress;
         self.rows = backup.rows;
+        self.next = backup.next;
         self.revisions = backup.revisions;
         self.restores += 1;
         self.is_suspect = true;

@@ -33,6 +33,9 @@ pub(super) fn header(header: &Header) -> Result<(), String> {
     if first != Some(1) || !header.epochs.windows(2).all(grows) {
         return Err("has epochs that do not follow each other from position 1 on".to_owned());
     }
+    if header.epochs.last().is_some_and(|last| last.first_position > header.head.max(1).saturating_add(1)) {
+        return Err("has an epoch that begins beyond the end of its log".to_owned());
+    }
     Ok(())
 }
 

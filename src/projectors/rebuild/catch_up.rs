@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -9,6 +10,7 @@ use super::beside::Beside;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{ChunkSize, read};
 use crate::feed::Batch;
+use crate::projectors::ahead;
 use crate::projectors::checkpoint::Idle;
 use crate::projectors::projection::{Flushed, Projection, ReadModel};
 use crate::projectors::schema::{self, Schema};
@@ -21,6 +23,10 @@ const SLICE_BYTES: usize = 32 << 20;
 const CLOSE_EVENTS: usize = 1_000;
 /// How many shards are computed at once where a read model is made from others.
 const GROUP_SHARDS: usize = 4;
+/// How often `holdings` is asked whether it has come far enough.
+const ASK_EVERY: Duration = Duration::from_millis(20);
+/// … and for how long, before the rebuild gives up and says so.
+const ASKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// How far a read model may go in each shard.
 #[derive(Debug)]
@@ -118,11 +124,26 @@ impl<M: ReadModel> Follower<M> {
         let count = events.len();
 
         self.projection.model.catch_up(&self.pool).await?;
-        fold(&mut self.projection, Batch { events, scanned_to }).await?;
+        self.fold(Batch { events, scanned_to }, slice.head).await?;
         written::<M>(self.projection.flush(Idle::Write).await?)?;
         let position = self.projection.checkpoints().map(|mine| mine.scanned_to).min().unwrap_or_default();
         let is_close = is_whole && count <= CLOSE_EVENTS;
         Ok(Round { events: count, position, head: slice.head, is_close })
+    }
+
+    async fn fold(&mut self, batch: Batch, head: Position) -> Result<(), Error> {
+        let asked = Instant::now();
+        loop {
+            match self.projection.project(&batch).await? {
+                Flushed::NotYet if asked.elapsed() < ASKED_WITHIN => tokio::time::sleep(ASK_EVERY).await,
+                Flushed::NotYet => {
+                    let reached = self.reach().await?.least();
+                    let (read_model, needed) = (M::NAME.to_owned(), "holdings");
+                    return Err(Error::NeedsFirst { read_model, needed, reached, head });
+                }
+                done => return written::<M>(done),
+            }
+        }
     }
 
     async fn reach(&self) -> Result<Reach, Error> {
@@ -130,6 +151,13 @@ impl<M: ReadModel> Follower<M> {
         let mut reach = BTreeMap::new();
         let holdings = Schema::named("holdings")?.live();
         for name in [&holdings, live] {
+            // Live rows of another history have come to places that are no more.
+            if name == live
+                && schema::found_shape(&mut *self.pool.acquire().await?, live).await?.is_some()
+                && ahead::is_ahead(&self.pool, live, read::head(&self.pool).await?).await?
+            {
+                continue;
+            }
             let pool = schema::pool_in(&self.pool, name, 1);
             let there: bool =
                 sqlx::query_scalar("select to_regclass('checkpoints') is not null").fetch_one(&pool).await?;
@@ -172,19 +200,14 @@ async fn park_unreadable(pool: &PgPool, beside: &Beside) -> Result<(), Error> {
 struct Reach(Option<BTreeMap<Shard, Position>>);
 
 impl Reach {
+    fn least(&self) -> Position {
+        self.0.iter().flat_map(BTreeMap::values).copied().min().unwrap_or_default()
+    }
+
     fn of(&self, shard: Shard) -> Position {
         match &self.0 {
             None => Position(i64::MAX),
             Some(reach) => reach.get(&shard).copied().unwrap_or_default(),
-        }
-    }
-}
-
-async fn fold<M: ReadModel>(projection: &mut Projection<M>, batch: Batch) -> Result<(), Error> {
-    loop {
-        match projection.project(&batch).await? {
-            Flushed::NotYet => {}
-            done => return written::<M>(done),
         }
     }
 }

@@ -19,7 +19,7 @@ use super::feed::{Fed, FeedPage, Filter, PageSize, page};
 use crate::domain::ids::{Epoch, Position};
 use crate::event_store::{self, Place, PlaceCheck, check_place, read};
 use crate::events::Envelope;
-use crate::postgres::{Listener, Wake};
+use crate::postgres::{Listener, Wake, answered};
 use crate::queries::{AsOf, Error};
 
 const CHANNEL: &str = "insight_head";
@@ -180,18 +180,18 @@ async fn step(
     doubtful: bool,
 ) -> Result<bool, event_store::Error> {
     let Some(place) = last else {
-        let head = read::head(pool).await?;
-        let found = read::find(pool, head).await?;
+        let head = answered(read::head(pool)).await?;
+        let found = answered(read::find(pool, head)).await?;
         let place = found.as_ref().map_or_else(|| Place::origin(Epoch(1)), Place::from);
         shared.change(|kept| *kept = KeptEvents { start: place.position, ..KeptEvents::default() });
         shared.state.send_replace(State::At(Some(place.position)));
         *last = Some(place);
         return Ok(true);
     };
-    if doubtful && let PlaceCheck::Fork { reason } = check_place(pool, place).await? {
+    if doubtful && let PlaceCheck::Fork { reason } = answered(check_place(pool, place)).await? {
         return Err(event_store::Error::Fork { reason });
     }
-    let slice = read::after(pool, place.position, READ_EVENTS).await?;
+    let slice = answered(read::after(pool, place.position, READ_EVENTS)).await?;
     if slice.head < place.position {
         let reason = format!("the head was {} and is now {}", place.position, slice.head);
         return Err(event_store::Error::Fork { reason });
