@@ -127,20 +127,24 @@ pub(super) async fn load(
     Ok(rows.into_iter().map(|row| (StreamId::from(row.stream_id.as_str()), Position(row.position))).collect())
 }
 
-/// Stores the streams parked since the last flush.
-pub(super) async fn write(conn: &mut PgConnection, parking: &Parking) -> Result<(), sqlx::Error> {
-    let added = &parking.added;
+/// Stores the streams of these shards that were parked since the last flush.
+pub(super) async fn write(
+    conn: &mut PgConnection,
+    parking: &Parking,
+    of: impl Fn(Shard) -> bool,
+) -> Result<(), sqlx::Error> {
+    let added: Vec<&Parked> = parking.added.iter().filter(|parked| of(parked.shard)).collect();
     if added.is_empty() {
         return Ok(());
     }
     sqlx::query_file!(
         "projections/park_streams.sql",
-        &column(added, |parked| parked.stream_id.to_string()),
-        &column(added, |parked| parked.shard.0),
-        &column(added, |parked| parked.position.0),
-        &column(added, |parked| parked.event_id.to_string()),
-        &column(added, |parked| parked.reason.clone()),
-        &column(added, |parked| parked.recorded_at),
+        &column(&added, |parked| parked.stream_id.to_string()),
+        &column(&added, |parked| parked.shard.0),
+        &column(&added, |parked| parked.position.0),
+        &column(&added, |parked| parked.event_id.to_string()),
+        &column(&added, |parked| parked.reason.clone()),
+        &column(&added, |parked| parked.recorded_at),
     )
     .execute(conn)
     .await?;

@@ -29,6 +29,10 @@ use crate::event_store::Place;
 use crate::events::{Envelope, Event};
 use crate::feed::{Batch, Topics};
 
+/// From so many folded events on, a flush is two transactions at once: PostgreSQL works on both, and less would not repay
+/// the second commit.
+const HALVED_FROM: usize = 1_000;
+
 /// An event and the fact inside.
 #[derive(Debug, Clone)]
 pub struct Fact {
@@ -53,7 +57,7 @@ pub enum Readiness {
 ///
 /// Statements run on a connection whose `search_path` is the read model's schema. Memory holds only what stands in rows,
 /// besides the changes since the last flush.
-pub trait ReadModel: Send + 'static {
+pub trait ReadModel: Send + Sync + 'static {
     /// The name: of the folder in `projections/`, the schema, the files, the consumer group.
     const NAME: &'static str;
     /// What it reads.
@@ -85,6 +89,24 @@ pub trait ReadModel: Send + 'static {
 
     /// Writes what has changed since the last flush: one statement a table.
     fn flush(&mut self, conn: &mut PgConnection) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Makes ready to write what changed shard by shard: [`ReadModel::write`] for every shard, then [`ReadModel::written`].
+    /// Returns whether it can.
+    fn ready_by_shard(&mut self) -> bool {
+        false
+    }
+
+    /// Writes what has changed in these shards.
+    fn write(
+        &self,
+        _conn: &mut PgConnection,
+        _shards: &[Shard],
+    ) -> impl Future<Output = Result<(), Error>> + Send {
+        async { Ok(()) }
+    }
+
+    /// Everything that had changed is written.
+    fn written(&mut self) {}
 
     /// Drops all state of these shards, written or not.
     fn forget(&mut self, shards: &[Shard]);
@@ -141,13 +163,15 @@ pub(super) struct Projection<M> {
     checkpoints: Checkpoints,
     parking: Parking,
     parked_streams_max: usize,
+    /// Events folded since the last flush.
+    unwritten: usize,
 }
 
 impl<M: ReadModel> Projection<M> {
     /// A projection of no shard yet. The pool's `search_path` is the read model's schema.
     pub(super) fn new(model: M, pool: PgPool, parked_streams_max: usize) -> Self {
         let (checkpoints, parking) = (Checkpoints::default(), Parking::default());
-        Self { model, pool, checkpoints, parking, parked_streams_max }
+        Self { model, pool, checkpoints, parking, parked_streams_max, unwritten: 0 }
     }
 
     /// Loads the shards' state and says where their feed goes on.
@@ -203,6 +227,7 @@ impl<M: ReadModel> Projection<M> {
         }
         self.not_too_many_parked()?;
         new.iter().for_each(|event| self.checkpoints.fold(event));
+        self.unwritten += new.len();
         self.checkpoints.scan(&batch.scanned_to);
         let flushed = self.flush(Idle::Leave).await?;
         if flushed == Flushed::Written {
@@ -264,6 +289,10 @@ impl<M: ReadModel> Projection<M> {
     }
 
     async fn commit(&mut self, due: Vec<Checkpoint>) -> Result<Flushed, Error> {
+        let unwritten = std::mem::take(&mut self.unwritten);
+        if unwritten >= HALVED_FROM && due.len() > 1 && self.model.ready_by_shard() {
+            return self.commit_halves(due).await;
+        }
         let wanted = due.len();
         let mut tx = self.pool.begin().await?;
         let written = checkpoint::advance(&mut tx, due).await?;
@@ -271,12 +300,40 @@ impl<M: ReadModel> Projection<M> {
             tx.rollback().await?;
             return Ok(Flushed::Lost);
         }
-        parking::write(&mut tx, &self.parking).await?;
+        parking::write(&mut tx, &self.parking, |_| true).await?;
         self.model.flush(&mut tx).await?;
         tx.commit().await?;
         self.checkpoints.written(written);
         self.parking.written();
         Ok(Flushed::Written)
+    }
+
+    /// Commits much in two transactions at once, each with the rows and checkpoints of its own shards. Should one fail, the
+    /// other stands, and what is in memory is dropped and loaded again, as after any failure.
+    async fn commit_halves(&mut self, due: Vec<Checkpoint>) -> Result<Flushed, Error> {
+        let (even, odd) = due.into_iter().partition(|mine| mine.shard.0 % 2 == 0);
+        let (even, odd) = tokio::join!(self.commit_half(even), self.commit_half(odd));
+        let (Some(mut written), Some(odd)) = (even?, odd?) else { return Ok(Flushed::Lost) };
+        written.extend(odd);
+        self.checkpoints.written(written);
+        self.parking.written();
+        self.model.written();
+        Ok(Flushed::Written)
+    }
+
+    /// None where another process has written one of the shards.
+    async fn commit_half(&self, due: Vec<Checkpoint>) -> Result<Option<Vec<Checkpoint>>, Error> {
+        let shards: Vec<Shard> = due.iter().map(|mine| mine.shard).collect();
+        let mut tx = self.pool.begin().await?;
+        let written = checkpoint::advance(&mut tx, due).await?;
+        if written.len() < shards.len() {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        parking::write(&mut tx, &self.parking, |shard| shards.contains(&shard)).await?;
+        self.model.write(&mut tx, &shards).await?;
+        tx.commit().await?;
+        Ok(Some(written))
     }
 
     /// Commits what was gathered, with checkpoints of shards that have none yet and with the sums of what was written.
@@ -292,7 +349,7 @@ impl<M: ReadModel> Projection<M> {
         M: FromLog,
     {
         let mut tx = self.pool.begin().await?;
-        parking::write(&mut tx, &self.parking).await?;
+        parking::write(&mut tx, &self.parking, |_| true).await?;
         for written in self.model.copy(&mut tx).await? {
             sqlx::query(AssertSqlSafe(sums))
                 .bind(written.table)

@@ -37,8 +37,8 @@ const BATCH_WAITS: Duration = Duration::from_millis(20);
 const FLUSHED_WITHIN: Duration = Duration::from_secs(120);
 /// How long loading the state of shards may take.
 const LOADED_WITHIN: Duration = Duration::from_secs(120);
-/// Connections of one projector's rows: its flushes, and one in reserve while a broken one is replaced.
-const CONNECTIONS_MAX: u32 = 2;
+/// Connections of one projector's rows: two for the halves of a flush, and one in reserve while a broken one is replaced.
+const CONNECTIONS_MAX: u32 = 3;
 
 /// Bounds of a projector.
 #[derive(Debug, Clone, Copy)]

@@ -230,7 +230,7 @@ impl Job<'_> {
         let mut model = model.await?;
         model.assigned(&mut tx, std::slice::from_ref(&mine)).await?;
         let (folded, parking) = fold(&mut model, &mut tx, self.pool, events).await?;
-        parking::write(&mut tx, &parking).await?;
+        parking::write(&mut tx, &parking, |_| true).await?;
         let price_position = mine.price_position.max(model.price_position());
         let moved = checkpoint::advance(&mut tx, vec![Checkpoint { price_position, ..mine }]).await?;
         if moved.is_empty() {

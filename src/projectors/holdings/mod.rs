@@ -98,15 +98,27 @@ impl ReadModel for Holdings {
     }
 
     async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
-        let touched = std::mem::take(&mut self.touched);
-        for id in &touched {
+        self.ready_by_shard();
+        self.write_where(conn, |_| true).await?;
+        self.written();
+        Ok(())
+    }
+
+    fn ready_by_shard(&mut self) -> bool {
+        for id in &self.touched {
             if let Some(portfolio) = self.portfolios.get_mut(id) {
                 portfolio.derive_if_stale();
             }
         }
-        let changed: Vec<(PortfolioId, &Portfolio)> =
-            touched.iter().filter_map(|id| Some((*id, self.portfolios.get(id)?))).collect();
-        rows::write(conn, &changed, &self.new_entries).await?;
+        true
+    }
+
+    async fn write(&self, conn: &mut PgConnection, shards: &[Shard]) -> Result<(), Error> {
+        self.write_where(conn, |shard| shards.contains(&shard)).await
+    }
+
+    fn written(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
         self.new_entries.clear();
         for id in &touched {
             if let Some(portfolio) = self.portfolios.get_mut(id) {
@@ -116,13 +128,23 @@ impl ReadModel for Holdings {
         if self.portfolios.len() > LEDGERS_MAX {
             self.portfolios.retain(|id, _| touched.contains(id));
         }
-        Ok(())
     }
 
     fn forget(&mut self, shards: &[Shard]) {
         self.portfolios.retain(|_, portfolio| !shards.contains(&portfolio.shard));
         self.touched.retain(|id| self.portfolios.contains_key(id));
         self.new_entries.retain(|(id, _)| self.portfolios.contains_key(id));
+    }
+}
+
+impl Holdings {
+    async fn write_where(&self, conn: &mut PgConnection, of: impl Fn(Shard) -> bool) -> Result<(), Error> {
+        let changed = self.touched.iter().filter_map(|id| Some((*id, self.portfolios.get(id)?)));
+        let changed: Vec<(PortfolioId, &Portfolio)> = changed.filter(|(_, it)| of(it.shard)).collect();
+        let is_new = |(id, _): &&(PortfolioId, Entry)| self.portfolios.get(id).is_some_and(|it| of(it.shard));
+        let entries: Vec<(PortfolioId, &Entry)> =
+            self.new_entries.iter().filter(is_new).map(|(id, entry)| (*id, entry)).collect();
+        Ok(rows::write(conn, &changed, &entries).await?)
     }
 }
 

@@ -157,7 +157,7 @@ pub(super) async fn load_entries(
 pub(super) async fn write(
     conn: &mut PgConnection,
     changed: &[(PortfolioId, &Portfolio)],
-    new_entries: &[(PortfolioId, Entry)],
+    new_entries: &[(PortfolioId, &Entry)],
 ) -> Result<(), sqlx::Error> {
     if changed.is_empty() {
         return Ok(());
@@ -227,12 +227,12 @@ async fn upsert_ledgers(
     Ok(())
 }
 
-async fn insert_entries(conn: &mut PgConnection, rows: &[(PortfolioId, Entry)]) -> Result<(), sqlx::Error> {
+async fn insert_entries(conn: &mut PgConnection, rows: &[(PortfolioId, &Entry)]) -> Result<(), sqlx::Error> {
     if rows.is_empty() {
         return Ok(());
     }
     if rows.len() >= COPY_FROM {
-        copying::entries(conn, rows.iter().map(|(id, entry)| (*id, entry))).await?;
+        copying::entries(conn, rows.iter().copied()).await?;
         return Ok(());
     }
     sqlx::query_file!(
