@@ -125,12 +125,14 @@ impl Freshness {
 
     async fn wait(&self, wants: &[Want], position: Position, deadline: Instant) -> Visibility {
         // Most often the rows have it already, and nobody need wait.
-        if self.load().await.is_ok_and(|now| now.least(wants) >= position) {
+        let at_first = self.load().await.map_or(Position(0), |now| now.least(wants));
+        if at_first >= position {
             return Visibility::Reached;
         }
         let mut checkpoints = self.subscribe();
         loop {
-            let reached = checkpoints.borrow_and_update().least(wants);
+            // The poll may not have had its first answer yet.
+            let reached = checkpoints.borrow_and_update().least(wants).max(at_first);
             if reached >= position {
                 return Visibility::Reached;
             }
