@@ -77,8 +77,12 @@ impl SessionLock {
         answered_within(CHECK_WITHIN, self.connection.ping()).await
     }
 
-    /// Gives the lock back.
-    pub async fn release(self) {
+    /// Gives the lock back; whoever asks afterwards gets it. The end of the session alone would say so a moment later.
+    pub async fn release(mut self) {
+        let unlock = sqlx::query("select pg_advisory_unlock_all()").execute(&mut self.connection);
+        if let Err(error) = answered_within(CHECK_WITHIN, unlock).await {
+            tracing::debug!(%error, "a lock is given back by the end of its session");
+        }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "the session of a lock did not close cleanly");
         }

@@ -54,6 +54,7 @@ fn write_newer(to: &Path) {
     for folder in ["migrations", "kafka"] {
         copy(&root.join(folder), &to.join(folder), &same);
     }
+    copy(&root.join("tests/data"), &to.join("tests/data"), &same);
     copy(&root.join("projections"), &to.join("projections"), &|path, text| {
         let column =
             "    facts bigint not null generated always as (version - 1) stored,\n    version bigint";
