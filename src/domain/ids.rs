@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -67,6 +68,37 @@ uuid_id!(
     AssetId,
     "asset"
 );
+uuid_id!(
+    /// A job, made of its name. The stream is `job-{id}`.
+    JobId,
+    "job"
+);
+
+/// Names in this space make ids of jobs and runs.
+const JOB_NAMES: Uuid = Uuid::from_u128(0x1f60_2c9a_7d1e_4b0f_9a53_6a1c_77f0_0b5e);
+
+impl JobId {
+    /// The job of this name. A name names one job in every installation.
+    pub fn named(name: &str) -> Self {
+        Self(Uuid::new_v5(&JOB_NAMES, name.as_bytes()))
+    }
+
+    /// The run of this job that is due at an instant.
+    pub fn run_due(self, due_at: DateTime<Utc>) -> RunId {
+        RunId(Uuid::new_v5(&self.0, due_at.timestamp_micros().to_string().as_bytes()))
+    }
+}
+
+/// A run of a job. It has no stream of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct RunId(pub Uuid);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl AssetId {
     /// The stream of this asset's prices; its appends are blind (no expected version).
@@ -84,6 +116,11 @@ impl StreamId {
     /// The stream that makes a symbol unique: its version is 0 until someone claims it.
     pub fn symbol(symbol: &str) -> Self {
         Self(format!("symbol:{symbol}").into())
+    }
+
+    /// The stream of what is asked of whoever owns a shard; it lives there.
+    pub fn of_shard(shard: Shard) -> Self {
+        Self(format!("shard-{shard}").into())
     }
 
     /// The name as text.
@@ -133,7 +170,7 @@ impl From<&str> for StreamId {
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident, $inner:ty) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
         #[serde(transparent)]
         pub struct $name(pub $inner);
 

@@ -10,6 +10,7 @@ pub mod exact;
 pub mod fields;
 pub mod ids;
 pub mod investor;
+pub mod job;
 pub mod money;
 pub mod portfolio;
 pub mod price;

@@ -5,6 +5,7 @@ use schemars::Schema;
 use super::schemas::payload_schema;
 use crate::domain::asset::AssetEvent;
 use crate::domain::investor::InvestorEvent;
+use crate::domain::job::{JobEvent, ShardEvent};
 use crate::domain::portfolio::event::PortfolioEvent;
 use crate::domain::price::PriceEvent;
 
@@ -19,6 +20,10 @@ pub enum Event {
     Portfolio(PortfolioEvent),
     /// In a stream `price-…`.
     Price(PriceEvent),
+    /// In a stream `job-…`.
+    Job(JobEvent),
+    /// In a stream `shard-…`.
+    Shard(ShardEvent),
 }
 
 /// A type of event and the schema version that this program writes.
@@ -129,6 +134,10 @@ codec! {
         PortfolioOpened 1, AccountingChanged 1, AssetBought 1, AssetSold 1, CashDeposited 1, CashWithdrawn 1,
     }
     Price PriceEvent { PricesObserved 1, ClosesObserved 1, PriceVoided 1 }
+    Job JobEvent {
+        JobDefined 1, JobChanged 1, JobRemoved 1, RunScheduled 1, RunSkipped 1, RunFinished 1, RunFailed 1, RunCancelled 1,
+    }
+    Shard ShardEvent { RiskRecomputeRequested 1 }
 }
 
 impl From<InvestorEvent> for Event {
@@ -152,5 +161,17 @@ impl From<PortfolioEvent> for Event {
 impl From<PriceEvent> for Event {
     fn from(event: PriceEvent) -> Self {
         Self::Price(event)
+    }
+}
+
+impl From<JobEvent> for Event {
+    fn from(event: JobEvent) -> Self {
+        Self::Job(event)
+    }
+}
+
+impl From<ShardEvent> for Event {
+    fn from(event: ShardEvent) -> Self {
+        Self::Shard(event)
     }
 }

@@ -81,6 +81,7 @@ fn every_payload_folds() {
             Event::Price(event) => {
                 prices.apply_prices(Position(n), &event);
             }
+            Event::Job(_) | Event::Shard(_) => {}
         }
     }
     assert!(investor.registered().is_some() && portfolio.settings().is_some() && asset.listing().is_some());

@@ -68,7 +68,7 @@ impl ReadModel for Prices {
         match &fact.event {
             Event::Asset(event) => self.asset(position, event),
             Event::Price(event) => self.prices(position, event),
-            Event::Investor(_) | Event::Portfolio(_) => {}
+            Event::Investor(_) | Event::Portfolio(_) | Event::Job(_) | Event::Shard(_) => {}
         }
         Ok(())
     }
