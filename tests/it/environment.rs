@@ -38,6 +38,15 @@ impl TestDatabase {
         self.server.clone().database(&self.name)
     }
 
+    /// Drops it without blocking the task, which others may share.
+    ///
+    /// Dropping a database waits until every backend of the server has heard of it, and one that is sending rows hears nothing
+    /// before they are read. So a task that blocks while it has rows to read for another database would wait for itself.
+    #[allow(dead_code, reason = "used by tests that look at several databases at a time")]
+    pub async fn dropped(self) {
+        tokio::task::spawn_blocking(move || drop(self)).await.expect("a drop does not panic");
+    }
+
     /// How to connect: for a process, as its `DATABASE_URL`.
     #[allow(dead_code, reason = "used by tests that start processes")]
     pub fn url(&self) -> String {

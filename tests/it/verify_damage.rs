@@ -590,6 +590,7 @@ async fn every_kind_of_damage_is_found_and_named() {
     });
     let missed = copies.map(|(database, (statements, place, found))| async move {
         let report = damaged(&database.pool, statements).await;
+        database.dropped().await;
         let told = report.differences.iter().any(|it| it.place.contains(place) && it.found.contains(found));
         let said =
             format!("{statements:?}\nshould be found as {place:?}: {found:?}, and the report is\n{report}");
