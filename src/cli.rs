@@ -77,7 +77,14 @@ enum Verb {
         what: Epoch,
     },
     /// Plays a believable history on real prices through the HTTP API, and shows what came of it
-    Demo(config::Demo),
+    #[command(args_conflicts_with_subcommands = true)]
+    Demo {
+        /// What else there is to play
+        #[command(subcommand)]
+        what: Option<OtherDemo>,
+        #[command(flatten)]
+        options: config::Demo,
+    },
     /// Asks the API at LISTEN_ADDRESS whether it is ready; the exit code tells
     Healthcheck,
     /// Writes the generated documents (openapi.json, kafka/messages) below a folder
@@ -165,6 +172,14 @@ enum Log {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum OtherDemo {
+    /// Many clients buy and sell one holding at once, on a server that runs; the sum must be exact
+    Race(config::Race),
+    /// Investors, assets with closes, and portfolios to try things on, on a server that runs; safe to repeat
+    Seed(config::Seed),
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Topics {
     /// Creates what is missing; refuses a topic whose partitions differ
@@ -233,7 +248,13 @@ impl Cli {
             Verb::Epoch { what: Epoch::New { reason, above } } => {
                 roles::epoch::new(settings, &reason, above).await
             }
-            Verb::Demo(options) => roles::demo::run(settings, options).await,
+            Verb::Demo { what: None, options } => roles::demo::run(settings, options).await,
+            Verb::Demo { what: Some(OtherDemo::Race(options)), .. } => {
+                roles::play::race(settings, options).await
+            }
+            Verb::Demo { what: Some(OtherDemo::Seed(options)), .. } => {
+                roles::play::seed(settings, options).await
+            }
             Verb::Healthcheck => roles::healthcheck::run(&settings).await,
             Verb::Generate { folder } => roles::generate::run(&folder),
         }

@@ -168,6 +168,7 @@ pub enum LogFormat {
 
 /// Size and form of the demo.
 #[derive(Debug, Clone, Args)]
+#[group(id = "history")]
 pub struct Demo {
     /// Investors, with two portfolios each
     #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
@@ -187,6 +188,60 @@ pub struct Demo {
     /// Roles as separate processes on Kafka; needs DATABASE_URL and KAFKA_BROKERS
     #[arg(long)]
     pub kafka: bool,
+}
+
+/// A race of many clients for one holding.
+#[derive(Debug, Clone, Args)]
+pub struct Race {
+    /// Clients at once
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    pub clients: usize,
+    /// Trades of each client
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub trades: usize,
+    /// Orders in the queue that workers share; none for 0
+    #[arg(long, default_value_t = 400, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=1_000_000))]
+    pub orders: usize,
+    /// Workers that take orders
+    #[arg(long, default_value_t = 8, value_name = "M", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000))]
+    pub workers: usize,
+    /// What the trades are a function of
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Where
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// Portfolios to try things on.
+#[derive(Debug, Clone, Args)]
+pub struct Seed {
+    /// Investors, with a portfolio each
+    #[arg(long, default_value_t = 3, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
+    pub investors: usize,
+    /// Assets; those beyond the 20 real stocks are synthetic and say so
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_000))]
+    pub assets: usize,
+    /// A portfolio holds 1 to so many assets
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=2_000))]
+    pub max_assets_per_portfolio: usize,
+    /// What is bought is a function of it
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Where
+    #[command(flatten)]
+    pub at: At,
+}
+
+/// The server that is spoken with, and how it is told.
+#[derive(Debug, Clone, Args)]
+pub struct At {
+    /// A server that runs [default: the one at LISTEN_ADDRESS]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Print one JSON document instead of the table
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// What is verified, and how it is told.

@@ -29,6 +29,8 @@ pub enum Error {
         status: StatusCode,
         /// The stable type of the problem document, or nothing.
         problem_type: String,
+        /// The version that a stale one is told.
+        current_version: Option<i64>,
         /// The problem document, indented.
         problem: String,
     },
@@ -66,6 +68,8 @@ pub struct Client {
 pub struct Accepted {
     /// Of what it created or changed.
     pub id: String,
+    /// Of the stream it changed, after it.
+    pub version: i64,
     /// Where it stands in the log: what `min_position` takes.
     pub place: Place,
 }
@@ -106,7 +110,21 @@ impl Client {
 
     /// Sends a JSON body under an idempotency key.
     pub async fn post<A: DeserializeOwned>(&self, path: &str, key: &str, body: String) -> Result<A, Error> {
-        self.send(Method::POST, path, Some((key, "application/json", body))).await
+        let body = Body { key, content_type: "application/json", if_match: None, text: body };
+        self.send(Method::POST, path, Some(body)).await
+    }
+
+    /// The same, only if what it changes still has this version.
+    pub async fn post_at_version<A: DeserializeOwned>(
+        &self,
+        path: &str,
+        key: &str,
+        version: i64,
+        body: String,
+    ) -> Result<A, Error> {
+        let if_match = Some(format!("\"{version}\""));
+        let body = Body { key, content_type: "application/json", if_match, text: body };
+        self.send(Method::POST, path, Some(body)).await
     }
 
     /// Sends lines of JSON under an idempotency key.
@@ -116,7 +134,8 @@ impl Client {
         key: &str,
         lines: String,
     ) -> Result<A, Error> {
-        self.send(Method::POST, path, Some((key, "application/x-ndjson", lines))).await
+        let body = Body { key, content_type: "application/x-ndjson", if_match: None, text: lines };
+        self.send(Method::POST, path, Some(body)).await
     }
 
     /// Asks.
@@ -128,17 +147,20 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        body: Option<(&str, &'static str, String)>,
+        body: Option<Body<'_>>,
     ) -> Result<A, Error> {
         let name = format!("{method} {path}");
         let give_up_at = Instant::now() + PATIENCE;
         let mut pause = PAUSE_MIN;
         loop {
             let mut request = self.http.request(method.clone(), format!("{}{path}", self.base_url));
-            if let Some((key, content_type, body)) = &body {
-                let content_type = HeaderValue::from_static(content_type);
-                request = request.header("idempotency-key", *key).header("content-type", content_type);
-                request = request.body(body.clone());
+            if let Some(body) = &body {
+                let content_type = HeaderValue::from_static(body.content_type);
+                request = request.header("idempotency-key", body.key).header("content-type", content_type);
+                if let Some(version) = &body.if_match {
+                    request = request.header("if-match", version);
+                }
+                request = request.body(body.text.clone());
             }
             let is_last = Instant::now() >= give_up_at;
             match request.send().await {
@@ -152,6 +174,14 @@ impl Client {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
+}
+
+/// What a command sends.
+struct Body<'a> {
+    key: &'a str,
+    content_type: &'static str,
+    if_match: Option<String>,
+    text: String,
 }
 
 /// Overloaded, restarting, or the read models are not yet where the question wants them.
@@ -181,10 +211,17 @@ async fn read<A: DeserializeOwned>(request: String, response: Response) -> Resul
 fn refused(request: String, status: StatusCode, body: &[u8]) -> Error {
     let Ok(problem) = serde_json::from_slice::<serde_json::Value>(body) else {
         let problem = String::from_utf8_lossy(body).into_owned();
-        return Error::Refused { request, status, problem_type: String::new(), problem };
+        return Error::Refused {
+            request,
+            status,
+            problem_type: String::new(),
+            current_version: None,
+            problem,
+        };
     };
     let problem_type = problem["type"].as_str().unwrap_or_default().to_owned();
-    Error::Refused { request, status, problem_type, problem: format!("{problem:#}") }
+    let current_version = problem["current_version"].as_i64();
+    Error::Refused { request, status, problem_type, current_version, problem: format!("{problem:#}") }
 }
 
 #[cfg(test)]

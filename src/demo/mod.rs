@@ -11,6 +11,8 @@
 //!
 //! Idempotency keys are made from run, seed and number, so playing again on the same server changes nothing and finishes what an
 //! interrupted run has begun; another run plays beside it.
+//!
+//! Beside the history stand [`race()`], many clients at one holding, and [`seed()`], portfolios to try things on.
 
 mod client;
 mod closes;
@@ -18,7 +20,9 @@ mod history;
 mod market;
 mod play;
 mod progress;
+mod race;
 mod report;
+mod seed;
 mod styles;
 mod table;
 mod tables;
@@ -26,6 +30,8 @@ mod tables;
 pub use client::Error;
 pub use play::{Options, play};
 pub use progress::Progress;
+pub use race::{RaceOptions, RaceReport, race, render_race};
 pub use report::{PortfolioReport, Prices, Report, Step};
+pub use seed::{SeedOptions, SeedReport, render_seed, seed};
 pub use styles::Settings;
 pub use tables::render;

@@ -18,7 +18,7 @@ const SOURCE: &str = "demo";
 /// When the exchange closes in winter: the instant of a live tick.
 const TICK_AT: NaiveTime = NaiveTime::from_hms_opt(21, 0, 0).expect("21:00 is a time");
 /// Portfolios that are played at the same time. Within one, each command waits for the one before.
-const PORTFOLIOS_AT_ONCE: usize = 16;
+pub(super) const PORTFOLIOS_AT_ONCE: usize = 16;
 /// Bodies of prices on their way at the same time.
 const PRICE_BODIES_AT_ONCE: usize = 4;
 /// Ticks in one body.
@@ -131,15 +131,15 @@ pub async fn play(base_url: &str, options: &Options, progress: &Progress) -> Res
 }
 
 /// What every step needs.
-struct Stage<'a> {
-    client: Client,
-    market: Market,
-    options: &'a Options,
+pub(super) struct Stage<'a> {
+    pub client: Client,
+    pub market: Market,
+    pub options: &'a Options,
 }
 
 impl Stage<'_> {
     /// Lists what is not listed yet. Assets and their prices are the same in every run, and so are their keys.
-    async fn list_assets(&self, running: &Running) -> Result<(), Error> {
+    pub async fn list_assets(&self, running: &Running) -> Result<(), Error> {
         for asset in &self.market.assets {
             let symbol = &asset.symbol;
             let listing =
@@ -158,14 +158,15 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// A body an asset, days in order.
-    async fn post_closes(&self, live_from: usize, running: &Running) -> Result<Option<Place>, Error> {
+    /// All closes before this day: a body an asset, days in order.
+    pub async fn post_closes(&self, until: usize, running: &Running) -> Result<Option<Place>, Error> {
         let bodies = self.market.assets.iter().map(|asset| {
             let line = |day: usize| {
                 let (price, date) = (asset.close(day), self.market.days[day]);
                 json!({ "asset": asset.symbol, "day": date, "price": price, "source": SOURCE })
             };
-            (format!("demo/closes/{}", asset.symbol), lines((0..live_from).map(line)))
+            // The body depends on how many days there are, so the key does too.
+            (format!("demo/closes/{}/{until}", asset.symbol), lines((0..until).map(line)))
         });
         self.post_prices(bodies, running).await
     }

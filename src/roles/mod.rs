@@ -10,6 +10,7 @@ pub mod generate;
 pub mod healthcheck;
 pub mod log_transfer;
 pub mod parked;
+pub mod play;
 mod process;
 mod project;
 pub mod rebuild;

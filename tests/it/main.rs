@@ -11,6 +11,7 @@ mod bad_input;
 mod caller;
 mod command_line;
 mod commands;
+mod demos;
 mod embedded;
 mod environment;
 mod epochs;
