@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::figures::Figures;
 use crate::line::Heal;
+use crate::operator::Operator;
 use crate::plan::{Fault, Kind};
 use crate::system::{Role, Servers, System};
 
@@ -55,6 +56,7 @@ pub struct Hand<'a> {
     kafka: Trouble,
     guests: Vec<Guest>,
     guests_so_far: usize,
+    operator: Operator,
     /// When a server was last away.
     away: Option<Instant>,
 }
@@ -71,6 +73,7 @@ impl<'a> Hand<'a> {
             kafka: Trouble::None,
             guests: Vec::new(),
             guests_so_far: 0,
+            operator: Operator::default(),
             away: None,
         }
     }
@@ -109,6 +112,8 @@ impl<'a> Hand<'a> {
                 self.guests.push(Guest { role, leaves: until, asked: None });
                 Some("the projectors".to_owned())
             }
+            Kind::Rebuild => self.operator.rebuild(self.system, fault.role, until).await,
+            Kind::DeleteRecords => self.operator.delete_records(self.system, fault.role),
             kind => self.trouble_role(kind, fault.role, until),
         };
         let Some(whom) = did else { return };
@@ -216,6 +221,7 @@ impl<'a> Hand<'a> {
     fn is_well(&self) -> bool {
         !self.servers_are_away()
             && self.guests.is_empty()
+            && self.operator.is_idle()
             && self.moods.iter().all(|mood| matches!(mood, Mood::Runs))
             && self.system.roles.iter().all(|role| role.came_up() || role.name.starts_with("relay"))
     }
@@ -271,6 +277,8 @@ impl<'a> Hand<'a> {
             }
         }
         self.look_after_guests(all);
+        let forgiven = self.away.is_some_and(|at| at.elapsed() < FORGIVEN_FOR);
+        self.operator.look_after(self.system, all && !self.servers_are_away(), forgiven).await;
     }
 
     fn look_after_guests(&mut self, all: bool) {

@@ -48,11 +48,16 @@ pub async fn settle(pool: &PgPool) -> Duration {
 }
 
 /// Says what the reference ledger says, and panics where a statement does not hold.
-pub async fn judge(pool: &PgPool, bus: Option<&KafkaSettings>, memory: &Memory) {
+pub async fn judge(
+    pool: &PgPool,
+    bus: Option<&KafkaSettings>,
+    deleted: &BTreeMap<Shard, i64>,
+    memory: &Memory,
+) {
     assert_log_is_whole(pool).await;
     assert_promises_kept(pool, memory).await;
     if let Some(bus) = bus {
-        assert_topic_is_log(pool, bus).await;
+        assert_topic_is_log(pool, bus, deleted).await;
     }
     let report = verify(pool).await.unwrap();
     println!("{report}");
@@ -77,34 +82,40 @@ async fn assert_log_is_whole(pool: &PgPool) {
     assert_eq!(back, 0, "time never goes back in the log");
 }
 
-/// Per shard the topic holds what the log holds: first occurrences in order, nothing else, the same bytes.
-async fn assert_topic_is_log(pool: &PgPool, bus: &KafkaSettings) {
+/// Per shard the topic holds what the log holds: first occurrences in order, nothing else, the same bytes. Of a shard that records
+/// were deleted of, everything after the last deleted one is there, and of what was before it as much as there happens to be.
+async fn assert_topic_is_log(pool: &PgPool, bus: &KafkaSettings, deleted: &BTreeMap<Shard, i64>) {
     let shards: Vec<i16> =
         sqlx::query_scalar("select distinct shard from events order by 1").fetch_all(pool).await.unwrap();
-    let shards: Vec<Shard> = shards.into_iter().map(Shard).collect();
+    let mut stored = BTreeMap::new();
+    for shard in shards {
+        const OF_SHARD: &str = "select position, command_id || '.' || ordinal || ' ' || payload::text from events \
+            where shard = $1 order by position";
+        let events: Vec<(i64, String)> = sqlx::query_as(OF_SHARD).bind(shard).fetch_all(pool).await.unwrap();
+        stored.insert(Shard(shard), events.into_iter().collect::<BTreeMap<_, _>>());
+    }
     let began = Instant::now();
-    loop {
-        match difference(pool, bus, &shards).await {
-            None => return,
-            // The relay may still have something to do.
-            Some(difference) => {
-                assert!(
-                    began.elapsed() < SETTLES_WITHIN,
-                    "per shard the topic holds what the log holds: {difference}"
-                );
-            }
-        }
+    // The relay may still have something to do.
+    while let Some(difference) = difference(&stored, bus, deleted).await {
+        assert!(
+            began.elapsed() < SETTLES_WITHIN,
+            "per shard the topic holds what the log holds: {difference}"
+        );
         sleep(Duration::from_secs(1)).await;
     }
 }
 
-async fn difference(pool: &PgPool, bus: &KafkaSettings, shards: &[Shard]) -> Option<String> {
-    let extents = match scan::extents(bus, shards.to_vec()).await {
+async fn difference(
+    stored: &BTreeMap<Shard, BTreeMap<i64, String>>,
+    bus: &KafkaSettings,
+    deleted: &BTreeMap<Shard, i64>,
+) -> Option<String> {
+    let extents = match scan::extents(bus, stored.keys().copied().collect()).await {
         Ok(extents) => extents,
         Err(error) => return Some(error.to_string()),
     };
-    // Digests of what stands there, in the order of first occurrence.
-    let mut found: BTreeMap<Shard, Vec<(i64, String)>> = BTreeMap::new();
+    // What is to come, in order; what was deleted may come.
+    let mut to_come = stored.clone();
     let mut records = scan::scan(bus, extents);
     while let Some(slice) = records.recv().await {
         let slice = match slice {
@@ -113,41 +124,27 @@ async fn difference(pool: &PgPool, bus: &KafkaSettings, shards: &[Shard]) -> Opt
         };
         for record in slice {
             let event = &record.event;
-            let seen = found.entry(event.shard).or_default();
-            if seen.last().is_none_or(|(last, _)| event.position.0 > *last) {
-                seen.push((event.position.0, format!("{} {}", event.event_id, event.payload)));
-            } else {
-                let same = seen
-                    .binary_search_by_key(&event.position.0, |(position, _)| *position)
-                    .map(|at| &seen[at].1);
-                let is_copy = same.is_ok_and(|text| *text == format!("{} {}", event.event_id, event.payload));
+            let (shard, position) = (event.shard, event.position.0);
+            let text = format!("{} {}", event.event_id, event.payload);
+            assert!(
+                stored.get(&shard).and_then(|events| events.get(&position)).is_some_and(|it| *it == text),
+                "a topic holds nothing but the log, to the byte: {position} of shard {shard} is {text}"
+            );
+            let to_come = to_come.entry(shard).or_default();
+            if to_come.contains_key(&position) {
+                let may_be_gone = deleted.get(&shard).copied().unwrap_or(0);
+                let passed: Vec<i64> = to_come.range(..position).map(|(position, _)| *position).collect();
                 assert!(
-                    is_copy,
-                    "what comes again in a topic is a copy: {} of shard {}",
-                    event.position, event.shard
+                    passed.iter().all(|passed| *passed <= may_be_gone),
+                    "first occurrences are in order: {position} of shard {shard} comes before {passed:?}"
                 );
+                *to_come = to_come.split_off(&(position + 1));
             }
         }
     }
-    for shard in shards {
-        let stored: Vec<(i64, String)> = sqlx::query_as(
-            "select position, command_id || '.' || ordinal || ' ' || payload::text from events where shard = $1 order by position",
-        )
-        .bind(shard.0)
-        .fetch_all(pool)
-        .await
-        .unwrap();
-        let copied = found.remove(shard).unwrap_or_default();
-        if stored != copied {
-            let at = stored.iter().zip(&copied).take_while(|(stored, copied)| stored == copied).count();
-            return Some(format!(
-                "shard {shard}: {} events in the log, {} in the topic; the first that differs: {:?} and {:?}",
-                stored.len(),
-                copied.len(),
-                stored.get(at),
-                copied.get(at)
-            ));
-        }
-    }
-    None
+    to_come.iter().find_map(|(shard, events)| {
+        let may_be_gone = deleted.get(shard).copied().unwrap_or(0);
+        let missing = events.keys().find(|position| **position > may_be_gone)?;
+        Some(format!("{missing} of shard {shard} and perhaps more is not in the topic"))
+    })
 }

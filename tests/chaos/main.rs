@@ -4,7 +4,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `plan` | what is done when: a function of the seed |
-//! | `system`, `faults` | servers and roles, and what is done to them |
+//! | `system`, `faults`, `operator` | servers and roles, and what is done to them |
 //! | `load`, `contests`, `owner`, `followers` | clients, each of which knows what it must be told |
 //! | `judge` | the log, the topic, the read models, and all promises, held against each other |
 //! | `figures` | the table |
@@ -29,6 +29,7 @@ mod line;
 #[allow(dead_code, reason = "shared with the integration tests, which use other parts of it")]
 #[path = "../it/load.rs"]
 mod load;
+mod operator;
 #[allow(dead_code, reason = "shared with the integration tests, which use other parts of it")]
 #[path = "../it/own_servers.rs"]
 mod own_servers;

@@ -42,6 +42,10 @@ pub enum Kind {
     FreezeKafka,
     /// Nobody can reach the broker.
     CutKafka,
+    /// A read model is made anew beside the live one, and promoted; every other time it is killed on the way, and gone on with later.
+    Rebuild,
+    /// A partition loses its older records, as by retention.
+    DeleteRecords,
 }
 
 use Kind::*;
@@ -62,6 +66,8 @@ const DISTRIBUTED: &[(Kind, usize, [u64; 2])] = &[
     (KillKafka, 1, [0, 4_000]),
     (FreezeKafka, 1, [500, 10_000]),
     (CutKafka, 1, [500, 10_000]),
+    (Rebuild, 2, [100, 1_500]),
+    (DeleteRecords, 2, [0, 0]),
 ];
 /// One process with a private server has less that can break.
 const EMBEDDED: &[(Kind, usize, [u64; 2])] = &[
@@ -128,6 +134,8 @@ impl fmt::Display for Kind {
             KillKafka => "broker killed",
             FreezeKafka => "broker frozen",
             CutKafka => "broker cut off",
+            Rebuild => "read model rebuilt",
+            DeleteRecords => "records deleted",
         })
     }
 }

@@ -138,7 +138,8 @@ impl Run {
             .map(|followed| followed.expect("a follower that lived"))
             .collect();
         followers::assert_nothing_missed(straight, followed).await;
-        judge::judge(&pool, system.bus().as_ref(), &memory).await;
+        let deleted = system.deleted.lock().expect("nobody panicked").clone();
+        judge::judge(&pool, system.bus().as_ref(), &deleted, &memory).await;
         pool.close().await;
 
         let (accepted, refused, _) = tally(&memory);

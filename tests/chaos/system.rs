@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use insight::kafka::KafkaSettings;
@@ -10,6 +11,7 @@ use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::line::{End, Line};
+use crate::operator::Deleted;
 use crate::own_servers::{Ground, Kafka, Postgres};
 use crate::processes::{Process, free_address};
 use crate::read_models::ALL;
@@ -38,6 +40,8 @@ pub struct System {
     pub servers: Option<Servers>,
     /// Where clients go, through lines that can be cut.
     pub clients: Vec<Line>,
+    /// What records were deleted of.
+    pub deleted: Arc<Deleted>,
     straight: PgConnectOptions,
     /// Last, so that it is swept when nobody needs it any more.
     pub ground: Ground,
@@ -84,7 +88,14 @@ impl System {
         kafka_line.lead_to(End::Port(kafka.listener()));
         let straight = postgres.options();
         let servers = Some(Servers { postgres, kafka, kafka_line });
-        let mut system = Self { roles: Vec::new(), servers, clients: Vec::new(), straight, ground };
+        let mut system = Self {
+            roles: Vec::new(),
+            servers,
+            clients: Vec::new(),
+            deleted: Arc::default(),
+            straight,
+            ground,
+        };
         let topics = system.start_role("topics", &["topics", "apply"]).await;
         assert!(topics.process.finish(), "the topics are made");
         for (name, arguments) in ROLES {
@@ -104,7 +115,14 @@ impl System {
             .port(5432)
             .username("insight")
             .database("insight");
-        let mut system = Self { roles: Vec::new(), servers: None, clients: Vec::new(), straight, ground };
+        let mut system = Self {
+            roles: Vec::new(),
+            servers: None,
+            clients: Vec::new(),
+            deleted: Arc::default(),
+            straight,
+            ground,
+        };
         let data = data.display().to_string();
         let role = system.start_role("all", &["all", "--data-dir", &data]).await;
         system.add(role).await;
@@ -124,7 +142,8 @@ impl System {
         self.start_role(&format!("guest-{number}"), GUEST).await
     }
 
-    async fn start_role(&self, name: &str, arguments: &[&str]) -> Role {
+    /// A process with a line of its own to PostgreSQL.
+    pub async fn start_role(&self, name: &str, arguments: &[&str]) -> Role {
         let mut environment = RISK.map(|(name, value)| (name, value.to_owned())).to_vec();
         let mut database = None;
         if let Some(servers) = &self.servers {

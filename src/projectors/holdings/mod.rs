@@ -142,8 +142,10 @@ impl Holdings {
         let changed = self.touched.iter().filter_map(|id| Some((*id, self.portfolios.get(id)?)));
         let changed: Vec<(PortfolioId, &Portfolio)> = changed.filter(|(_, it)| of(it.shard)).collect();
         let is_new = |(id, _): &&(PortfolioId, Entry)| self.portfolios.get(id).is_some_and(|it| of(it.shard));
-        let entries: Vec<(PortfolioId, &Entry)> =
+        let mut entries: Vec<(PortfolioId, &Entry)> =
             self.new_entries.iter().filter(is_new).map(|(id, entry)| (*id, entry)).collect();
+        // In the order of the index, so that neighbours meet the same pages.
+        entries.sort_by_key(|(id, entry)| (*id, entry.position));
         Ok(rows::write(conn, &changed, &entries).await?)
     }
 }

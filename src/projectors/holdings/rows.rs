@@ -174,18 +174,10 @@ pub(super) async fn write(
             let Some(holding) = portfolio.ledger.holding(*asset_id) else { continue };
             holdings.push((id.0, holding));
             let key = (id.0, asset_id.0);
-            // By position: a holding may have thousands of lots.
-            let was: HashMap<Position, &Lot> = before.iter().map(|lot| (lot.position, lot)).collect();
-            let is: HashSet<Position> = holding.lots.iter().map(|lot| lot.position).collect();
-            for lot in &holding.lots {
-                match was.get(&lot.position) {
-                    None => new_lots.push((key, lot)),
-                    Some(before) if *before != lot => lots.push((key, lot)),
-                    Some(_) => {}
-                }
-            }
-            let is_gone = |lot: &&Lot| !is.contains(&lot.position);
-            gone.extend(before.iter().filter(is_gone).map(|lot| (key, lot.position.0)));
+            let difference = lots_that_differ(before, &holding.lots);
+            new_lots.extend(difference.new.into_iter().map(|lot| (key, lot)));
+            lots.extend(difference.changed.into_iter().map(|lot| (key, lot)));
+            gone.extend(difference.gone.into_iter().map(|position| (key, position.0)));
         }
         if portfolio.cash_touched {
             cash.extend(
@@ -202,6 +194,36 @@ pub(super) async fn write(
     }
     upsert_lots(conn, &lots).await?;
     upsert_cash(conn, &cash).await
+}
+
+/// What became of a holding's lots.
+#[derive(Debug, Default, PartialEq)]
+struct LotsThatDiffer<'a> {
+    new: Vec<&'a Lot>,
+    changed: Vec<&'a Lot>,
+    gone: Vec<Position>,
+}
+
+fn lots_that_differ<'a>(before: &[Lot], now: &'a [Lot]) -> LotsThatDiffer<'a> {
+    // A buy adds one at the end and a sale takes from one end: most of a holding's lots, which may be thousands, are as they were.
+    let same = before.iter().zip(now).take_while(|(before, now)| before == now).count();
+    let (before, now) = (&before[same..], &now[same..]);
+    let same = before.iter().rev().zip(now.iter().rev()).take_while(|(before, now)| before == now).count();
+    let (before, now) = (&before[..before.len() - same], &now[..now.len() - same]);
+
+    let was: HashMap<Position, &Lot> = before.iter().map(|lot| (lot.position, lot)).collect();
+    let is: HashSet<Position> = now.iter().map(|lot| lot.position).collect();
+    let mut difference = LotsThatDiffer::default();
+    for lot in now {
+        match was.get(&lot.position) {
+            None => difference.new.push(lot),
+            Some(before) if *before != lot => difference.changed.push(lot),
+            Some(_) => {}
+        }
+    }
+    let gone = before.iter().map(|lot| lot.position).filter(|position| !is.contains(position));
+    difference.gone.extend(gone);
+    difference
 }
 
 async fn upsert_ledgers(
@@ -330,4 +352,41 @@ async fn upsert_cash(
     .execute(conn)
     .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lots(of: &[(i64, &str)]) -> Vec<Lot> {
+        let lot = |&(position, quantity): &(i64, &str)| Lot {
+            opened: chrono::NaiveDate::from_ymd_opt(2024, 3, 1).unwrap(),
+            position: Position(position),
+            quantity: quantity.parse().unwrap(),
+            cost: "10".parse().unwrap(),
+            fx_rate: None,
+        };
+        of.iter().map(lot).collect()
+    }
+
+    #[test]
+    fn only_lots_that_differ_are_written() {
+        let before = lots(&[(1, "5"), (2, "5"), (3, "5"), (7, "5")]);
+        for (now, new, changed, gone) in [
+            (lots(&[(1, "5"), (2, "5"), (3, "5"), (7, "5")]), vec![], vec![], vec![]),
+            (lots(&[(1, "5"), (2, "5"), (3, "5"), (7, "5"), (9, "5")]), vec![9], vec![], vec![]),
+            (lots(&[(2, "4"), (3, "5"), (7, "5")]), vec![], vec![2], vec![1]),
+            (lots(&[(1, "5"), (2, "5"), (8, "5"), (3, "5"), (7, "5")]), vec![8], vec![], vec![]),
+            (lots(&[(7, "5"), (3, "5"), (1, "5")]), vec![], vec![], vec![2]),
+            (lots(&[]), vec![], vec![], vec![1, 2, 3, 7]),
+            (lots(&[(1, "6"), (4, "5"), (7, "6")]), vec![4], vec![1, 7], vec![2, 3]),
+        ] {
+            let difference = lots_that_differ(&before, &now);
+            let positions = |lots: &[&Lot]| lots.iter().map(|lot| lot.position.0).collect::<Vec<_>>();
+            assert_eq!(positions(&difference.new), new, "{now:?}");
+            assert_eq!(positions(&difference.changed), changed, "{now:?}");
+            assert_eq!(difference.gone.iter().map(|it| it.0).collect::<Vec<_>>(), gone, "{now:?}");
+        }
+        assert_eq!(lots_that_differ(&[], &before).new.len(), 4);
+    }
 }
