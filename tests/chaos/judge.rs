@@ -67,7 +67,7 @@ pub async fn judge(
 }
 
 /// Positions and versions, asked of the table itself.
-async fn assert_log_is_whole(pool: &PgPool) {
+pub async fn assert_log_is_whole(pool: &PgPool) {
     const POSITIONS: &str =
         "select count(*), coalesce(min(position), 0), coalesce(max(position), 0) from events";
     let (count, first, last): (i64, i64, i64) = sqlx::query_as(POSITIONS).fetch_one(pool).await.unwrap();

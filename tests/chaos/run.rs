@@ -20,7 +20,7 @@ use crate::load::{Load, tally};
 use crate::owner::{self, Compared};
 use crate::plan::plan;
 use crate::system::{self, System};
-use crate::{judge, violation};
+use crate::{judge, restore, violation};
 
 /// Between two commands of a client: the machine is to be shared by all processes, and the log not to outgrow the judge.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -118,6 +118,11 @@ impl Run {
             |isolation| tokio::spawn(followers::follow(straight.clone(), isolation, Arc::clone(&stop)));
         let followers = [follow(Isolation::ReadCommitted), follow(Isolation::RepeatableRead)];
 
+        // A standby that will be far behind when it is needed.
+        if let Some(servers) = &system.servers {
+            let postgres = servers.postgres.clone();
+            tokio::task::spawn_blocking(move || postgres.back_up()).await.expect("a backup");
+        }
         let plan = plan(self.seed, self.form == Form::Embedded, self.length);
         Hand::new(system, &mut figures).carry_out(&plan, self.length).await;
         if violation().is_some() {
@@ -141,6 +146,10 @@ impl Run {
         let deleted = system.deleted.lock().expect("nobody panicked").clone();
         judge::judge(&pool, system.bus().as_ref(), &deleted, &memory).await;
         pool.close().await;
+        let restored = match self.form {
+            Form::Distributed => Some(restore::fail_over(system, self.seed).await),
+            Form::Embedded => None,
+        };
 
         let (accepted, refused, _) = tally(&memory);
         figures.count("commands of the mixed load that were acknowledged", accepted);
@@ -157,6 +166,10 @@ impl Run {
             compared.not_yet.load(Ordering::Relaxed),
         );
         figures.count("time until everything had caught up", format!("{:.2} s", settled.as_secs_f64()));
+        if let Some(took) = restored {
+            let what = "from a lost server to work on its standby, rebuilt";
+            figures.count(what, format!("{:.1} s", took.as_secs_f64()));
+        }
         figures.count("the run as a whole", format!("{:.0} s", began.elapsed().as_secs_f64()));
         figures.print(&seen);
     }

@@ -169,7 +169,8 @@ impl System {
         Role { name: name.to_owned(), process, database, listens_at, sign, started: Instant::now() }
     }
 
-    async fn come_up(&self) {
+    /// Waits until every role does what it is for.
+    pub async fn come_up(&self) {
         let began = Instant::now();
         for role in &self.roles {
             while !role.came_up() && !role.name.starts_with("relay") {

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::environment;
 use crate::kafka_log::{append, forget_from};
+use crate::own_servers::{Ground, Postgres};
 use crate::processes::{Place, Process, answers, free_address};
 use crate::read_models::reached;
-use crate::restored_servers::OwnPostgres;
 use crate::trader::Trader;
 
 /// How long a role may take to notice.
@@ -171,23 +171,24 @@ async fn assert_topic_holds(prefix: &str, pool: &PgPool, kept: Position) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_was_behind_halts_every_role_that_has_seen_more() {
-    let place = Place::new();
-    let server = OwnPostgres::start(place.path().join("server"));
-    let environment = [&[("DATABASE_URL", server.url.as_str())][..], &MODEST].concat();
+    let ground = Ground::new();
+    let server = Postgres::start(ground.folder("server"), &["fsync=off"]);
+    let url = server.url();
+    let environment = [&[("DATABASE_URL", url.as_str())][..], &MODEST].concat();
     let address = free_address();
     let mut api = Process::start(
-        place.path(),
+        ground.path(),
         "first",
         &["api", "--listen-address", &address.to_string()],
         &environment,
     );
     answers(address).await;
     api.stop();
-    let mut roles = start_roles(place.path(), &environment, address);
+    let mut roles = start_roles(ground.path(), &environment, address);
     answers(address).await;
     let client = Trader::start(address).await;
     client.trade(5).await;
-    let pool = connect(options(&server.url).unwrap(), &Session::of("judge")).await.unwrap();
+    let pool = connect(options(&url).unwrap(), &Session::of("judge")).await.unwrap();
     assert_clean(&pool).await;
     server.back_up();
     client.trade(5).await;
@@ -197,7 +198,7 @@ async fn a_standby_that_was_behind_halts_every_role_that_has_seen_more() {
 
     let begun = insight(&["epoch", "new"], &environment);
     assert!(begun.starts_with("epoch 2 begins at position "), "{begun}");
-    let _roles = start_roles(place.path(), &environment, address);
+    let _roles = start_roles(ground.path(), &environment, address);
     answers(address).await;
     client.trade(5).await;
     assert_clean(&pool).await;

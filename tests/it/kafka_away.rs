@@ -11,9 +11,9 @@ use sqlx::PgPool;
 
 use crate::environment;
 use crate::kafka_log::{of_shard, until};
-use crate::processes::{Place, Process, answers, free_address};
+use crate::own_servers::{Ground, Kafka};
+use crate::processes::{Process, answers, free_address};
 use crate::read_models::reached;
-use crate::restored_servers::OwnKafka;
 use crate::trader::Trader;
 
 /// How long the broker is away. Set for the long run by hand.
@@ -61,12 +61,11 @@ async fn assert_topics_equal_log(bus: &KafkaSettings, pool: &PgPool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_away_is_waited_for_and_commands_never_notice() {
-    let (place, database) = (Place::new(), environment::database().await);
-    let broker = OwnKafka::start(&place.path().join("kafka"));
-    let (url, address) = (database.url(), free_address());
-    let environment =
-        [("DATABASE_URL", url.as_str()), ("KAFKA_BROKERS", &broker.brokers), ("POOL_SIZE", "4")];
-    let start = |name: &str, arguments: &[&str]| Process::start(place.path(), name, arguments, &environment);
+    let (ground, database) = (Ground::new(), environment::database().await);
+    let broker = Kafka::start(ground.folder("kafka"), None);
+    let (url, address, brokers) = (database.url(), free_address(), broker.listener().to_string());
+    let environment = [("DATABASE_URL", url.as_str()), ("KAFKA_BROKERS", &brokers), ("POOL_SIZE", "4")];
+    let start = |name: &str, arguments: &[&str]| Process::start(ground.path(), name, arguments, &environment);
     assert!(start("topics", &["topics", "apply"]).finish());
     let mut roles = [
         start("api", &["api", "--listen-address", &address.to_string()]),
@@ -92,7 +91,7 @@ async fn a_broker_that_is_away_is_waited_for_and_commands_never_notice() {
     println!("without a broker the rows had everything {:?} later", asked.elapsed());
 
     broker.start_again();
-    let bus = KafkaSettings::new(broker.brokers.as_str());
+    let bus = KafkaSettings::new(brokers.as_str());
     let back = Instant::now();
     until("the topics", Duration::from_secs(60), || topics_hold(&bus, head)).await;
     println!("the topics had everything {:?} after the broker was back", back.elapsed());

@@ -43,7 +43,6 @@ mod rebuild_processes;
 mod rebuild_versions;
 mod reference;
 mod reference_rows;
-mod restored_servers;
 mod risk;
 mod scaling;
 mod seals;

@@ -6,7 +6,7 @@
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -57,6 +57,21 @@ fn run(name: &str, arguments: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "scripts/{name} {}: {said}", arguments.join(" "));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// Runs a program of PostgreSQL as the user who runs servers, to its end.
+fn postgres_program(name: &str, arguments: &[&str]) {
+    let found =
+        Command::new("sh").args(["-c", "ls -d /usr/lib/postgresql/*/bin | sort -V | tail -n 1"]).output();
+    let found = String::from_utf8(found.unwrap().stdout).unwrap();
+    let program = Path::new(found.trim()).join(name);
+    let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
+    let mut command = Command::new(if is_root { Path::new("setpriv") } else { &program });
+    if is_root {
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(&program);
+    }
+    let output = command.args(arguments).current_dir("/").output().unwrap();
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Sends a signal to processes; those that are gone do not mind.
@@ -126,6 +141,25 @@ impl Postgres {
         signal("-CONT", &self.processes());
     }
 
+    /// Copies its files while it runs.
+    pub fn back_up(&self) {
+        let backup = self.folder.join("backup").display().to_string();
+        let host = self.folder.display().to_string();
+        postgres_program("pg_basebackup", &["-h", &host, "-U", "insight", "-D", &backup, "-c", "fast"]);
+    }
+
+    /// The backup takes over at the same address, as a standby does that was behind: on a timeline of its own.
+    pub fn fail_over(&self) {
+        self.stop();
+        fs::rename(self.folder.join("data"), self.folder.join("lost")).unwrap();
+        fs::rename(self.folder.join("backup"), self.folder.join("data")).unwrap();
+        fs::write(self.folder.join("data/standby.signal"), "").unwrap();
+        let data = self.folder.join("data").display().to_string();
+        let log = self.folder.join("standby.log").display().to_string();
+        postgres_program("pg_ctl", &["start", "--wait", "--pgdata", &data, "--log", &log]);
+        postgres_program("pg_ctl", &["promote", "--wait", "--pgdata", &data]);
+    }
+
     fn processes(&self) -> Vec<u32> {
         let lock = fs::read_to_string(self.folder.join(".s.PGSQL.5432.lock")).unwrap_or_default();
         let first = lock.lines().next().and_then(|line| line.trim().parse().ok());
@@ -187,6 +221,11 @@ impl Kafka {
         let advertised = self.advertised.map(|it| format!("advertised.listeners=PLAINTEXT://{it}"));
         let arguments: Vec<&str> = ["start", &folder].into_iter().chain(advertised.as_deref()).collect();
         run("kafka", &arguments);
+    }
+
+    /// In good order.
+    pub fn stop(&self) {
+        run("kafka", &["stop", &self.folder.display().to_string()]);
     }
 
     pub fn kill(&self) {
