@@ -67,6 +67,16 @@ impl Entry {
         }
     }
 
+    /// The place that the entry of an event has in the order of the ledger; `None` where it makes none.
+    pub fn place_of(position: Position, event: &PortfolioEvent) -> Option<(NaiveDate, Position)> {
+        let trade_date = match event {
+            PortfolioEvent::PortfolioOpened(_) | PortfolioEvent::AccountingChanged(_) => return None,
+            PortfolioEvent::AssetBought(trade) | PortfolioEvent::AssetSold(trade) => trade.trade_date,
+            PortfolioEvent::CashDeposited(cash) | PortfolioEvent::CashWithdrawn(cash) => cash.trade_date,
+        };
+        Some((trade_date, position))
+    }
+
     /// The entry's place in the order of the ledger.
     pub fn place(&self) -> (NaiveDate, Position) {
         (self.trade_date, self.position)

@@ -179,14 +179,14 @@ impl Holdings {
 
     /// The portfolios that these facts make stale and whose entries memory lacks.
     fn to_derive(&self, facts: &[Fact]) -> Vec<PortfolioId> {
-        let mut last = BTreeMap::new();
+        let mut last = HashMap::new();
         let mut stale = BTreeSet::new();
         for fact in facts {
             let (Some(id), Event::Portfolio(event)) = (portfolio_of(fact), &fact.event) else { continue };
             // A portfolio opened in this batch begins with all of its entries, none.
             let Some(portfolio) = self.portfolios.get(&id) else { continue };
             let last = last.entry(id).or_insert_with(|| portfolio.ledger.last());
-            let place = Entry::from_event(fact.envelope.position, event).map(|entry| entry.place());
+            let place = Entry::place_of(fact.envelope.position, event);
             let backdated = place.is_some_and(|place| last.is_some_and(|last| place < last));
             *last = (*last).max(place);
             let accounts_anew = match event {
