@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::domain::asset::{Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
 use crate::domain::investor::Investor;
+use crate::domain::job::Job;
 use crate::domain::portfolio::Portfolio;
 use crate::events::{DecodeError, Envelope, Event};
 
@@ -27,6 +28,7 @@ pub(crate) enum State {
     Symbol(SymbolOwner),
     Asset(Asset),
     Portfolio(Box<Portfolio>),
+    Job(Box<Job>),
 }
 
 impl Stream {
@@ -36,6 +38,7 @@ impl Stream {
             "investor" => State::Investor(Investor::default()),
             "symbol" => State::Symbol(SymbolOwner::default()),
             "asset" => State::Asset(Asset::default()),
+            "job" => State::Job(Box::default()),
             _ => State::Portfolio(Box::new(Portfolio::initial())),
         };
         Self { version: Version(0), state }
@@ -49,6 +52,7 @@ impl Stream {
             (State::Symbol(owner), Event::Asset(event)) => owner.evolve(event),
             (State::Asset(asset), Event::Asset(event)) => asset.evolve(event),
             (State::Portfolio(portfolio), Event::Portfolio(event)) => portfolio.evolve(self.version, event),
+            (State::Job(job), Event::Job(event)) => job.evolve(event),
             // An event of another kind in this stream says nothing about it.
             _ => {}
         }

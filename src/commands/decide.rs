@@ -9,6 +9,7 @@ use super::request::{Resolved, ResolvedCommand};
 use crate::domain::asset::{self, Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
 use crate::domain::investor::{self, Investor};
+use crate::domain::job::{self, Job, ShardEvent};
 use crate::domain::portfolio::command::PortfolioCommand;
 use crate::domain::portfolio::{self, Portfolio};
 use crate::domain::rejection::Rejection;
@@ -109,6 +110,18 @@ pub(super) fn decide(
             }
             Ok(decision)
         }
+        ResolvedCommand::Job { job_id, command } => {
+            if target.version > Version(0) {
+                check_version(request, &target)?;
+            }
+            let events = job::decide(as_job(&target).unwrap_or(&Job::initial()), *job_id, command, now)?;
+            Ok(Decision::one(&request.target, target.version, events))
+        }
+        ResolvedCommand::RecomputeRisk(wanted) => {
+            let event = ShardEvent::RiskRecomputeRequested(wanted.clone());
+            let part = (request.target.clone(), None, vec![event.into()]);
+            Ok(Decision { parts: vec![part], ..Decision::default() })
+        }
         ResolvedCommand::Prices { events, .. } => {
             let part = |(asset_id, event): &(crate::domain::ids::AssetId, _)| {
                 (asset_id.price_stream(), None, vec![Event::Price(Clone::clone(event))])
@@ -148,6 +161,13 @@ fn as_asset(stream: &Stream) -> Option<&Asset> {
 fn as_portfolio(stream: &Stream) -> Option<&Portfolio> {
     match &stream.state {
         State::Portfolio(portfolio) => Some(portfolio),
+        _ => None,
+    }
+}
+
+fn as_job(stream: &Stream) -> Option<&Job> {
+    match &stream.state {
+        State::Job(job) => Some(job),
         _ => None,
     }
 }

@@ -9,8 +9,9 @@ use uuid::Uuid;
 
 use crate::domain::asset::{ListAsset, RankSources};
 use crate::domain::currency::Symbol;
-use crate::domain::ids::{AssetId, PortfolioId, StreamId, Version};
+use crate::domain::ids::{AssetId, JobId, PortfolioId, StreamId, Version};
 use crate::domain::investor::RegisterInvestor;
+use crate::domain::job::{JobCommand, RiskRecomputeRequested};
 use crate::domain::portfolio::command::PortfolioCommand;
 use crate::domain::price::PriceEvent;
 use crate::domain::rejection::FieldError;
@@ -59,6 +60,15 @@ pub enum Command {
         /// The wish.
         command: PortfolioCommand,
     },
+    /// Change a job, or one of its runs.
+    Job {
+        /// Which.
+        job_id: JobId,
+        /// The wish.
+        command: JobCommand,
+    },
+    /// Ask whoever owns a shard for the risk of all its portfolios. Nothing is read, nothing refused.
+    RecomputeRisk(RiskRecomputeRequested),
 }
 
 /// An asset as a client names it.
@@ -103,6 +113,8 @@ pub(crate) enum ResolvedCommand {
     ListAsset(ListAsset),
     RankSources { command: RankSources },
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
+    Job { job_id: JobId, command: JobCommand },
+    RecomputeRisk(RiskRecomputeRequested),
     Prices { events: Vec<(AssetId, PriceEvent)>, refused: Refused },
 }
 
@@ -184,6 +196,13 @@ impl Request {
                 };
                 (stream, reads, ResolvedCommand::Portfolio { asset_id, command })
             }
+            Command::Job { job_id, command } => {
+                let stream = job_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::Job { job_id, command })
+            }
+            Command::RecomputeRisk(request) => {
+                (StreamId::of_shard(request.shard), vec![], ResolvedCommand::RecomputeRisk(request))
+            }
         };
         Resolved {
             command,
@@ -204,7 +223,10 @@ impl Request {
         match &self.command {
             Command::RankSources { asset, .. } => Some(asset),
             Command::Portfolio { asset, .. } => asset.as_ref(),
-            Command::RegisterInvestor(_) | Command::ListAsset(_) => None,
+            Command::RegisterInvestor(_)
+            | Command::ListAsset(_)
+            | Command::Job { .. }
+            | Command::RecomputeRisk(_) => None,
         }
     }
 }
