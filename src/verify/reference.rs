@@ -4,7 +4,7 @@
 //! cuts. Every fact of a portfolio is kept, and the [ledger](super::ledger) sorts and folds them all. So whoever
 //! agrees with it to the last digit does not agree because both have the same mistake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
@@ -22,6 +22,8 @@ pub struct Reference {
     pub portfolios: BTreeMap<String, Portfolio>,
     /// Assets, symbols and prices.
     pub market: Market,
+    /// By shard, where it was asked for that all risk be computed anew.
+    pub requests: BTreeMap<i16, BTreeSet<i64>>,
 }
 
 /// An investor, without personal data.
@@ -150,7 +152,20 @@ impl Reference {
                 None => Err(told("stands before the opening")),
             };
         }
+        if let Some(shard) = stream.strip_prefix("shard-") {
+            return self.shard(shard, event, &payload);
+        }
         self.market.take(event, &payload)
+    }
+
+    fn shard(&mut self, shard: &str, event: &Envelope, payload: &Payload) -> Result<(), Unreadable> {
+        if &*event.event_type != "RiskRecomputeRequested" || event.shard.0.to_string() != shard {
+            return Err(Unreadable(format!("{} does not belong into shard-{shard}", event.event_type)));
+        }
+        payload.text("job_id")?;
+        payload.text("run_id")?;
+        self.requests.entry(event.shard.0).or_default().insert(event.position.0);
+        Ok(())
     }
 
     fn investor(&mut self, id: &str, event: &Envelope, payload: &Payload) -> Result<(), Unreadable> {
