@@ -34,6 +34,10 @@ enum Verb {
     },
     /// Recomputes the risk of a portfolio when something relevant happens
     Risk,
+    /// Turns due times of jobs into runs; one acts, others wait
+    Schedule,
+    /// Carries out the runs of jobs; processes share them
+    Work,
     /// Makes read models anew from the log, beside the ones that are read, and puts them in their place
     Rebuild(Rebuild),
     /// Compares the log with its promises and every read model with a reference ledger
@@ -209,6 +213,8 @@ impl Cli {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }
             Verb::Risk => roles::run(settings, |_| vec![Role::Project("risk".into())]).await,
+            Verb::Schedule => roles::run(settings, |_| vec![Role::Schedule]).await,
+            Verb::Work => roles::run(settings, |_| vec![Role::Work]).await,
             Verb::Rebuild(told) => roles::rebuild::run(settings, told.into()).await,
             Verb::Verify(options) => roles::verify::run(settings, options).await,
             Verb::Seal { all } => roles::seal::run(settings, all).await,

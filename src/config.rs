@@ -26,6 +26,9 @@ pub struct Settings {
     /// The risk engine.
     #[command(flatten)]
     pub risk: Risk,
+    /// Scheduled work.
+    #[command(flatten)]
+    pub jobs: Jobs,
     /// Logs.
     #[command(flatten)]
     pub logs: Logs,
@@ -146,6 +149,23 @@ pub struct Risk {
     /// Threads of the engine; 0 for one a core
     #[arg(long, env = "RISK_THREADS", default_value_t = 0, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(0..=256))]
     pub risk_threads: usize,
+}
+
+/// Scheduled work.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Jobs")]
+pub struct Jobs {
+    /// Runs that a worker carries out at once
+    #[arg(long, env = "WORKER_SLOTS", default_value_t = 2, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub worker_slots: usize,
+
+    /// Folder of the backups that jobs make [default: backups, below the data folder, where there is one]
+    #[arg(long, env = "BACKUP_DIR", global = true, value_name = "FOLDER")]
+    pub backup_dir: Option<PathBuf>,
+
+    /// Backups that are kept; older ones are removed after a new one
+    #[arg(long, env = "BACKUP_KEEP", default_value_t = 7, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub backup_keep: usize,
 }
 
 /// Logs.

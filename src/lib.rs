@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod postgres;
 pub mod projectors;
 pub mod queries;
+pub mod reactors;
 pub mod relay;
 pub mod retry;
 pub mod risk;

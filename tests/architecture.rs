@@ -50,9 +50,27 @@ const MODULES: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
-    ("reactors", &["domain", "events", "feed", "commands", "queries", "retry", "shutdown", "metrics"]),
     ("verify", &["domain", "events", "event_store", "kafka", "analysis", "postgres"]),
     ("market_data", &["domain", "commands", "queries", "retry", "clock", "shutdown", "metrics"]),
+    // Below what their runs do: verify, fetch.
+    (
+        "reactors",
+        &[
+            "domain",
+            "events",
+            "event_store",
+            "feed",
+            "commands",
+            "queries",
+            "verify",
+            "market_data",
+            "postgres",
+            "retry",
+            "clock",
+            "shutdown",
+            "metrics",
+        ],
+    ),
     ("demo", &["domain", "postgres", "clock", "shutdown", "config"]),
     (
         "api",

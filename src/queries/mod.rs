@@ -10,6 +10,7 @@ pub mod directory;
 mod error;
 pub mod freshness;
 pub mod holdings;
+pub mod job_plan;
 pub mod lag;
 pub mod log;
 pub mod prices;
