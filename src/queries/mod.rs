@@ -11,6 +11,7 @@ mod error;
 pub mod freshness;
 pub mod holdings;
 pub mod job_plan;
+pub mod jobs;
 pub mod lag;
 pub mod log;
 pub mod prices;

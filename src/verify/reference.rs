@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::jobs::{self, Job};
 use super::market::Market;
 use super::payload::{Payload, Unreadable};
 use super::units::Units;
@@ -22,6 +23,8 @@ pub struct Reference {
     pub portfolios: BTreeMap<String, Portfolio>,
     /// Assets, symbols and prices.
     pub market: Market,
+    /// By id.
+    pub jobs: BTreeMap<String, Job>,
     /// By shard, where it was asked for that all risk be computed anew.
     pub requests: BTreeMap<i16, BTreeSet<i64>>,
 }
@@ -151,6 +154,9 @@ impl Reference {
                 }
                 None => Err(told("stands before the opening")),
             };
+        }
+        if let Some(id) = stream.strip_prefix("job-") {
+            return jobs::take(&mut self.jobs, id, event, &payload);
         }
         if let Some(shard) = stream.strip_prefix("shard-") {
             return self.shard(shard, event, &payload);

@@ -17,3 +17,6 @@ pub use event::{
 };
 pub use settings::{ScheduleWish, SettingsWish};
 pub use state::{Definition, FailedRun, Job, OpenRun, RunEnd};
+
+#[cfg(test)]
+mod tests;

@@ -24,13 +24,14 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const WAITS_MAX_SECONDS: f64 = 30.0;
 
 /// Every read model, the shards it follows, and whether it joins prices.
-const READ_MODELS: [(&str, RangeInclusive<i16>, bool); 6] = [
+const READ_MODELS: [(&str, RangeInclusive<i16>, bool); 7] = [
     ("directory", 0..=32, false),
     ("holdings", 0..=31, false),
     ("prices", 32..=32, false),
     ("valuations", 0..=31, true),
     ("activity", 0..=31, false),
     ("risk", 0..=31, true),
+    ("jobs", 33..=40, false),
 ];
 
 /// The whole of it.
