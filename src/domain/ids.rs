@@ -94,6 +94,13 @@ impl JobId {
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
 
+impl FromStr for RunId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|JobId(id)| Self(id))
+    }
+}
+
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

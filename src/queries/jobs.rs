@@ -6,9 +6,13 @@ use uuid::Uuid;
 
 use super::snapshot::{self, Answer, job_shards};
 use super::{Error, Page, PageRequest};
-use crate::domain::ids::JobId;
+use crate::domain::ids::{JobId, RunId};
 use crate::domain::job::Schedule;
 use crate::domain::job::calendar::first_due_after;
+
+/// What can become of a run. Who runs is known by a lease, everything else by the log.
+pub const RUN_STATES: &[&str] =
+    &["scheduled", "running", "retrying", "finished", "failed", "cancelled", "skipped"];
 
 /// A job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +193,20 @@ pub async fn list_runs(
     let page = page.page(LIST, rows, |row| row.scheduled_position);
     let stream = id.stream();
     snapshot::answer(&mut tx, &[("jobs", stream.shard())], &[stream], page).await
+}
+
+/// The run of a job.
+///
+/// # Errors
+/// The database.
+pub async fn find_run(pool: &PgPool, id: JobId, run_id: RunId) -> Result<Option<Answer<RunRow>>, Error> {
+    let mut tx = snapshot::begin(pool).await?;
+    let row = sqlx::query_file_as!(RunRow, "projections/jobs/find_run.sql", id.0, run_id.0)
+        .fetch_optional(&mut *tx)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let stream = id.stream();
+    snapshot::answer(&mut tx, &[("jobs", stream.shard())], &[stream], row).await.map(Some)
 }
 
 /// Runs of all jobs that failed for good and can be tried again, the latest first.

@@ -10,6 +10,7 @@ pub(super) mod events;
 pub(super) mod feed;
 pub(super) mod holdings;
 pub(super) mod investors;
+pub(super) mod jobs;
 pub(super) mod portfolios;
 pub(super) mod remembered;
 pub(super) mod risk;
