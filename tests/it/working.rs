@@ -194,8 +194,9 @@ async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
     let check = stage.define("verify", by_hand(JobKind::Verify)).await;
 
     // Somebody changes a table, and the backup waits for it.
+    sqlx::query("create table of_somebody_else (id int)").execute(&stage.database.pool).await.unwrap();
     let mut change = stage.database.pool.begin().await.unwrap();
-    sqlx::query("lock table investor_details in access exclusive mode").execute(&mut *change).await.unwrap();
+    sqlx::query("lock table of_somebody_else in access exclusive mode").execute(&mut *change).await.unwrap();
     let run = stage.run_now(backup).await;
     stage.leased(run, SOON).await;
     let waiting = "select count(*) from pg_stat_activity where application_name = 'insight backup' \
