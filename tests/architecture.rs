@@ -20,6 +20,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("metrics", &[]),
     ("config", &[]),
+    ("closes", &[]),
     ("domain", &[]),
     ("events", &["domain"]),
     ("risk", &["domain"]),
@@ -52,8 +53,8 @@ const MODULES: &[(&str, &[&str])] = &[
     ),
     ("reactors", &["domain", "events", "feed", "commands", "queries", "retry", "shutdown", "metrics"]),
     ("verify", &["domain", "events", "event_store", "kafka", "analysis", "postgres"]),
-    ("market_data", &["domain", "commands", "queries", "retry", "clock", "shutdown", "metrics"]),
-    ("demo", &["domain", "postgres", "clock", "shutdown", "config"]),
+    ("market_data", &["closes", "domain", "commands", "queries", "retry", "clock", "metrics"]),
+    ("demo", &["closes", "domain", "postgres", "clock", "shutdown", "config"]),
     (
         "api",
         &[
@@ -111,6 +112,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("utoipa_swagger_ui", &["api"]),
     ("rdkafka", &["kafka"]),
     ("reqwest", &["market_data", "demo"]),
+    ("secrecy", &["market_data"]),
+    ("quick_xml", &["market_data"]),
+    ("csv", &["market_data"]),
     ("backoff", &["retry"]),
     ("rayon", &["risk"]),
     ("rand", &["risk", "demo"]),

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 
 use super::problem::Problem;
 use crate::commands::AssetRef;
-use crate::domain::ids::{InvestorId, PortfolioId};
+use crate::domain::ids::{HeldId, InvestorId, PortfolioId};
 
 /// The one id in the path.
 pub struct InPath<T>(pub T);
@@ -24,6 +24,10 @@ impl Named for InvestorId {
 
 impl Named for PortfolioId {
     const KIND: &'static str = "portfolio";
+}
+
+impl Named for HeldId {
+    const KIND: &'static str = "held price";
 }
 
 impl Named for AssetRef {

@@ -69,6 +69,8 @@ kinds! {
         "The asset cannot be traded: exchange rates never can, a delisted asset no longer.";
     ADJUSTMENT_FIXED = "adjustment-fixed" CONFLICT "Adjustment is fixed":
         "The adjustment of a source of prices is given at first use and never changes.";
+    ALREADY_SETTLED = "already-settled" CONFLICT "Already settled":
+        "The held price was accepted or dismissed before, and the other cannot be said any more.";
     DEAD_EPOCH = "dead-epoch" CONFLICT "Place of a dead history":
         "`min_position`, `after` or `Last-Event-ID` names a place that this log does not have: of an epoch that a restore has \
          ended, or beyond the end. What was written then may be gone; read without it, and follow the log from the beginning \
@@ -260,6 +262,7 @@ impl From<Rejection> for Problem {
             Rejection::AdjustmentFixed { source_name } => {
                 (ADJUSTMENT_FIXED, Members { source: Some(source_name), ..none })
             }
+            Rejection::AlreadySettled { how: _ } => (ALREADY_SETTLED, none),
         };
         Self::new(kind, detail).with(members)
     }

@@ -71,6 +71,12 @@ pub enum Rejection {
         /// The source.
         source_name: String,
     },
+    /// The held price was settled the other way before (409).
+    #[error("this price was {how} before")]
+    AlreadySettled {
+        /// `accepted` or `dismissed`.
+        how: &'static str,
+    },
 }
 
 /// One field and what is wrong with it.
