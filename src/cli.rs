@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Settings};
+use crate::roles::fetch::What;
 use crate::roles::{self, Role};
 
 /// Portfolio Insight: an event-sourced ledger for investment portfolios, with live valuations and risk
@@ -79,6 +80,12 @@ enum Verb {
         /// What to do
         #[command(subcommand)]
         what: Epoch,
+    },
+    /// Fetches prices: once with a verb; without one, quotes of what somebody holds and rates, every FETCH_EVERY seconds
+    Fetch {
+        /// What to fetch, once
+        #[command(subcommand)]
+        what: Option<Fetch>,
     },
     /// Plays a believable history on real prices through the HTTP API, and shows what came of it
     Demo(config::Demo),
@@ -169,6 +176,16 @@ enum Log {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum Fetch {
+    /// The latest price of each asset
+    Quotes(config::Fetch),
+    /// Closes by day
+    History(config::Fetch),
+    /// Closes of exchange rates by day
+    Rates(config::Fetch),
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Topics {
     /// Creates what is missing; refuses a topic whose partitions differ
@@ -238,6 +255,16 @@ impl Cli {
             Verb::Epoch { what: Epoch::Show } => roles::epoch::show(settings).await,
             Verb::Epoch { what: Epoch::New { reason, above } } => {
                 roles::epoch::new(settings, &reason, above).await
+            }
+            Verb::Fetch { what: None } => roles::fetch::follow(settings).await,
+            Verb::Fetch { what: Some(Fetch::Quotes(told)) } => {
+                roles::fetch::once(settings, What::Quotes, told).await
+            }
+            Verb::Fetch { what: Some(Fetch::History(told)) } => {
+                roles::fetch::once(settings, What::History, told).await
+            }
+            Verb::Fetch { what: Some(Fetch::Rates(told)) } => {
+                roles::fetch::once(settings, What::Rates, told).await
             }
             Verb::Demo(options) => roles::demo::run(settings, options).await,
             Verb::Healthcheck => roles::healthcheck::run(&settings).await,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Args, ValueEnum};
 
 /// Settings that every subcommand takes, before or behind its name.
@@ -29,6 +30,9 @@ pub struct Settings {
     /// Scheduled work.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// Prices from outside.
+    #[command(flatten)]
+    pub market_data: MarketData,
     /// Logs.
     #[command(flatten)]
     pub logs: Logs,
@@ -168,6 +172,20 @@ pub struct Jobs {
     pub backup_keep: usize,
 }
 
+/// Prices from outside.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Market data")]
+pub struct MarketData {
+    /// Settings of the sources of prices, a TOML file; none is needed. Keys are never in it: ALPHAVANTAGE_API_KEY, and
+    /// what the file names
+    #[arg(long, env = "SOURCES_FILE", global = true, value_name = "FILE")]
+    pub sources_file: Option<PathBuf>,
+
+    /// Pause between two rounds of the role `insight fetch`
+    #[arg(long, env = "FETCH_EVERY", default_value_t = 300, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub fetch_every: u32,
+}
+
 /// Logs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
@@ -209,6 +227,23 @@ pub struct Demo {
     pub kafka: bool,
 }
 
+/// What is fetched.
+#[derive(Debug, Clone, Args)]
+pub struct Fetch {
+    /// Assets, by symbol or id [default: those that somebody holds; of rates every pair]
+    #[arg(value_name = "SYMBOL")]
+    pub symbols: Vec<String>,
+    /// Ask this source [default: the best-ranked one of each asset that is in the settings, else yahoo, for rates ecb]
+    #[arg(long, value_name = "S")]
+    pub source: Option<String>,
+    /// Closes from this day on [default: from a week before the latest known one, else of three months]
+    #[arg(long, value_name = "D", value_parser = day)]
+    pub since: Option<NaiveDate>,
+    /// Ask and judge, but append nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// What is verified, and how it is told.
 #[derive(Debug, Clone, Args)]
 pub struct Verify {
@@ -248,6 +283,13 @@ pub struct Replay {
     /// CloudEvents 1.0 instead of the log's own form
     #[arg(long)]
     pub cloudevents: bool,
+}
+
+/// A day from 1900 on.
+fn day(text: &str) -> Result<NaiveDate, String> {
+    let day: NaiveDate = text.parse().map_err(|_| "must be a day such as 2026-03-02".to_owned())?;
+    let first = NaiveDate::from_ymd_opt(1900, 1, 1).unwrap_or_default();
+    if day >= first { Ok(day) } else { Err("is before 1900-01-01".to_owned()) }
 }
 
 /// A position from 1 on, perhaps with an epoch before it.

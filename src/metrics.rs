@@ -118,6 +118,21 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Count,
         "Streams set aside because an event cannot be applied",
     ),
+    (
+        "insight_market_data_assets_total",
+        Counter,
+        Unit::Count,
+        "Assets asked for, by what (quotes, history, rates) and outcome: fetched, unchanged, held, refused",
+    ),
+    ("insight_market_data_prices_total", Counter, Unit::Count, "Prices appended by fetches, by what"),
+    ("insight_market_data_retries_total", Counter, Unit::Count, "Requests sent to sources again, by what"),
+    ("insight_market_data_fetch_seconds", Histogram, Unit::Seconds, "Time of a fetch, by what"),
+    (
+        "insight_market_data_last_fetch_timestamp_seconds",
+        Gauge,
+        Unit::Seconds,
+        "When a fetch came to its end last, since 1970, by what",
+    ),
 ];
 
 /// Tells the recorder that is installed about every metric.
@@ -175,7 +190,7 @@ mod tests {
     fn every_metric_that_is_recorded_is_described_and_the_other_way_round() {
         let mut named = BTreeSet::new();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        for module in ["api", "commands", "feed", "kafka", "projectors", "reactors", "relay"] {
+        for module in ["api", "commands", "feed", "kafka", "market_data", "projectors", "reactors", "relay"] {
             named_in(&source.join(module), &mut named);
         }
         let own = ["append_commit_seconds", "append_batch_commands", "commands_total", "command_seconds"];

@@ -20,6 +20,7 @@ const MODULES: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("metrics", &[]),
     ("config", &[]),
+    ("closes", &[]),
     ("domain", &[]),
     ("events", &["domain"]),
     ("risk", &["domain"]),
@@ -51,7 +52,7 @@ const MODULES: &[(&str, &[&str])] = &[
         ],
     ),
     ("verify", &["domain", "events", "event_store", "kafka", "analysis", "postgres"]),
-    ("market_data", &["domain", "commands", "queries", "retry", "clock", "shutdown", "metrics"]),
+    ("market_data", &["closes", "domain", "commands", "queries", "retry", "clock", "metrics"]),
     // Below what their runs do: verify, fetch.
     (
         "reactors",
@@ -71,7 +72,7 @@ const MODULES: &[(&str, &[&str])] = &[
             "metrics",
         ],
     ),
-    ("demo", &["domain", "postgres", "clock", "shutdown", "config"]),
+    ("demo", &["closes", "domain", "postgres", "clock", "shutdown", "config"]),
     (
         "api",
         &[
@@ -129,6 +130,9 @@ const HOMES: &[(&str, &[&str])] = &[
     ("utoipa_swagger_ui", &["api"]),
     ("rdkafka", &["kafka"]),
     ("reqwest", &["market_data", "demo"]),
+    ("secrecy", &["market_data"]),
+    ("quick_xml", &["market_data"]),
+    ("csv", &["market_data"]),
     ("backoff", &["retry"]),
     ("rayon", &["risk"]),
     ("rand", &["risk", "demo"]),

@@ -8,6 +8,7 @@ pub mod activity;
 mod cursor;
 pub mod directory;
 mod error;
+pub mod fetching;
 pub mod freshness;
 pub mod holdings;
 pub mod job_plan;
