@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::fetch::sources;
 use super::process::{Process, name};
 use crate::config::Settings;
+use crate::market_data::{self, Fetcher};
 use crate::postgres::{self, Session};
 use crate::reactors::work::{self, Backups, Parts};
 
@@ -23,6 +25,12 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     };
     let pool = postgres::connect(process.options.clone(), &session).await?;
     let (commands, written) = process.commands("append of work");
+    let fetcher = Fetcher::open(market_data::Parts {
+        pool: process.pool.clone(),
+        commands: commands.clone(),
+        clock: process.clock.clone(),
+        settings: sources(&process.settings)?,
+    })?;
     let backups = Backups {
         options: process.options.clone(),
         folder: backup_folder(&process.settings),
@@ -31,7 +39,8 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
     let life = Uuid::now_v7().simple().to_string();
     // The end of it is chance, its beginning the time.
     let owner = format!("{} {}", name(), &life[life.len() - 8..]);
-    let parts = Parts { pool: pool.clone(), commands, clock: process.clock.clone(), owner, slots, backups };
+    let clock = process.clock.clone();
+    let parts = Parts { pool: pool.clone(), commands, clock, owner, slots, fetcher, backups };
     let (source, cancel) = (process.source(), process.shutdown.token());
     process.shutdown.spawn("work", async move {
         let _written = written;

@@ -35,6 +35,7 @@ use crate::commands::Commands;
 use crate::domain::ids::{Position, RunId, Shard};
 use crate::events::{DecodeError, Event};
 use crate::feed::{self, Batch, Feed, FeedItem, Mode, Source, Subscription, Topics};
+use crate::market_data::Fetcher;
 use crate::postgres::answered;
 use crate::queries::job_plan::load_open;
 use crate::retry::Backoff;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub owner: String,
     /// Runs at once.
     pub slots: usize,
+    /// Fetches prices.
+    pub fetcher: Fetcher,
     /// Where backups go.
     pub backups: Backups,
 }

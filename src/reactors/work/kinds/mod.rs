@@ -1,6 +1,7 @@
 //! What a run does, by the kind of its job. Each can be dropped at any moment and begun again by somebody else.
 
 mod backup;
+mod fetch;
 mod recompute;
 mod verification;
 
@@ -12,6 +13,7 @@ pub use self::backup::Backups;
 use super::Parts;
 use super::board::Start;
 use crate::domain::job::JobKind;
+use crate::market_data::What;
 
 /// How far an attempt is, for people.
 #[derive(Debug)]
@@ -48,10 +50,12 @@ pub(super) async fn carry_out(
     progress: &Progress,
     asked_to_end: &CancellationToken,
 ) -> Result<String, String> {
-    match start.job.settings.kind {
-        JobKind::FetchQuotes | JobKind::FetchHistory | JobKind::FetchRates => {
-            Err("this program cannot fetch".to_owned())
-        }
+    let settings = &start.job.settings;
+    let fetch = |what| fetch::carry_out(parts, what, settings, progress, asked_to_end);
+    match settings.kind {
+        JobKind::FetchQuotes => fetch(What::Quotes).await,
+        JobKind::FetchHistory => fetch(What::History).await,
+        JobKind::FetchRates => fetch(What::Rates).await,
         JobKind::RecomputeRisk => recompute::carry_out(parts, &start.run, progress, asked_to_end).await,
         JobKind::Verify => verification::carry_out(parts, progress, asked_to_end).await,
         JobKind::Backup => backup::carry_out(parts, &start.run, asked_to_end).await,
