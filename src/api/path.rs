@@ -8,7 +8,7 @@ use utoipa::IntoParams;
 
 use super::problem::Problem;
 use crate::commands::AssetRef;
-use crate::domain::ids::{InvestorId, JobId, PortfolioId, RunId};
+use crate::domain::ids::{HeldId, InvestorId, JobId, PortfolioId, RunId};
 
 /// The one id in the path.
 pub struct InPath<T>(pub T);
@@ -25,6 +25,10 @@ impl Named for InvestorId {
 
 impl Named for PortfolioId {
     const KIND: &'static str = "portfolio";
+}
+
+impl Named for HeldId {
+    const KIND: &'static str = "held price";
 }
 
 impl Named for AssetRef {

@@ -77,6 +77,8 @@ kinds! {
         "The run has ended, so there is nothing to cancel or to end.";
     RUN_NOT_FAILED = "run-not-failed" CONFLICT "The run has not failed":
         "Only what failed for good can be tried again, and once.";
+    ALREADY_SETTLED = "already-settled" CONFLICT "Already settled":
+        "The held price was accepted or dismissed before, and the other cannot be said any more.";
     DEAD_EPOCH = "dead-epoch" CONFLICT "Place of a dead history":
         "`min_position`, `after` or `Last-Event-ID` names a place that this log does not have: of an epoch that a restore has \
          ended, or beyond the end. What was written then may be gone; read without it, and follow the log from the beginning \
@@ -278,6 +280,7 @@ impl From<Rejection> for Problem {
             Rejection::RunOpen { run_id } => (RUN_OPEN, Members { run: Some(run_id.0), ..none }),
             Rejection::RunNotOpen { reason: _ } => (RUN_NOT_OPEN, none),
             Rejection::RunNotFailed { reason: _ } => (RUN_NOT_FAILED, none),
+            Rejection::AlreadySettled { how: _ } => (ALREADY_SETTLED, none),
         };
         Self::new(kind, detail).with(members)
     }

@@ -12,6 +12,7 @@ use crate::domain::ids::{StreamId, Version};
 use crate::domain::investor::Investor;
 use crate::domain::job::Job;
 use crate::domain::portfolio::Portfolio;
+use crate::domain::price::HeldPrice;
 use crate::events::{DecodeError, Envelope, Event};
 
 /// A stream folded up to a version.
@@ -27,6 +28,7 @@ pub(crate) enum State {
     Investor(Investor),
     Symbol(SymbolOwner),
     Asset(Asset),
+    Held(Box<HeldPrice>),
     Portfolio(Box<Portfolio>),
     Job(Box<Job>),
 }
@@ -39,6 +41,7 @@ impl Stream {
             "symbol" => State::Symbol(SymbolOwner::default()),
             "asset" => State::Asset(Asset::default()),
             "job" => State::Job(Box::default()),
+            "held" => State::Held(Box::default()),
             _ => State::Portfolio(Box::new(Portfolio::initial())),
         };
         Self { version: Version(0), state }
@@ -51,6 +54,7 @@ impl Stream {
             (State::Investor(investor), Event::Investor(event)) => investor.evolve(event),
             (State::Symbol(owner), Event::Asset(event)) => owner.evolve(event),
             (State::Asset(asset), Event::Asset(event)) => asset.evolve(event),
+            (State::Held(held), Event::Held(event)) => held.evolve(event),
             (State::Portfolio(portfolio), Event::Portfolio(event)) => portfolio.evolve(self.version, event),
             (State::Job(job), Event::Job(event)) => job.evolve(event),
             // An event of another kind in this stream says nothing about it.

@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use crate::domain::asset::{ListAsset, RankSources};
 use crate::domain::currency::Symbol;
-use crate::domain::ids::{AssetId, JobId, PortfolioId, StreamId, Version};
+use crate::domain::ids::{AssetId, HeldId, JobId, PortfolioId, StreamId, Version};
 use crate::domain::investor::RegisterInvestor;
 use crate::domain::job::{JobCommand, RiskRecomputeRequested};
 use crate::domain::portfolio::command::PortfolioCommand;
-use crate::domain::price::PriceEvent;
+use crate::domain::price::{PriceEvent, PriceHeld, Settlement};
 use crate::domain::rejection::FieldError;
 
 /// A command with what is known about who sent it and how long they wait.
@@ -50,6 +50,15 @@ pub enum Command {
         asset: AssetRef,
         /// The ranking.
         command: RankSources,
+    },
+    /// Hold a price back until somebody confirms it.
+    HoldPrice(PriceHeld),
+    /// Accept or dismiss a price that was held back.
+    SettlePrice {
+        /// Which.
+        held_id: HeldId,
+        /// What is said about it.
+        settlement: Settlement,
     },
     /// Change a portfolio.
     Portfolio {
@@ -112,6 +121,8 @@ pub(crate) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),
     ListAsset(ListAsset),
     RankSources { command: RankSources },
+    HoldPrice(PriceHeld),
+    SettlePrice(Settlement),
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
     Job { job_id: JobId, command: JobCommand },
     RecomputeRisk(RiskRecomputeRequested),
@@ -183,6 +194,14 @@ impl Request {
                 let stream = asset_id.stream();
                 (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
             }
+            Command::HoldPrice(price) => {
+                let stream = price.held_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::HoldPrice(price))
+            }
+            Command::SettlePrice { held_id, settlement } => {
+                let stream = held_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::SettlePrice(settlement))
+            }
             Command::Portfolio { portfolio_id, mut command, .. } => {
                 let stream = portfolio_id.stream();
                 let reads = match &mut command {
@@ -226,7 +245,9 @@ impl Request {
             Command::RegisterInvestor(_)
             | Command::ListAsset(_)
             | Command::Job { .. }
-            | Command::RecomputeRisk(_) => None,
+            | Command::RecomputeRisk(_)
+            | Command::HoldPrice(_)
+            | Command::SettlePrice { .. } => None,
         }
     }
 }

@@ -13,7 +13,6 @@
 //! interrupted run has begun; another run plays beside it.
 
 mod client;
-mod closes;
 mod history;
 mod market;
 mod play;

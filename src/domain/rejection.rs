@@ -95,6 +95,12 @@ pub enum Rejection {
         /// What became of it.
         reason: &'static str,
     },
+    /// The held price was settled the other way before (409).
+    #[error("this price was {how} before")]
+    AlreadySettled {
+        /// `accepted` or `dismissed`.
+        how: &'static str,
+    },
 }
 
 /// One field and what is wrong with it.

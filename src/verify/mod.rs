@@ -22,6 +22,7 @@ mod bookkeeping;
 mod checkpoints;
 mod directory;
 mod golden;
+mod held;
 mod holdings;
 pub mod jobs;
 pub mod ledger;

@@ -8,6 +8,7 @@ mod answer;
 pub(super) mod assets;
 pub(super) mod events;
 pub(super) mod feed;
+pub(super) mod held_prices;
 pub(super) mod holdings;
 pub(super) mod investors;
 pub(super) mod jobs;
