@@ -9,6 +9,9 @@ use crate::domain::ids::{Epoch, JobId, Position, RunId, Shard};
 use crate::domain::job::{JobSettings, Schedule};
 use crate::event_store::Place;
 
+/// The session lock of the scheduler that acts.
+pub const SCHEDULER_LOCK: &str = "scheduler";
+
 /// A job, as far as its times go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedJob {

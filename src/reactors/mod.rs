@@ -28,6 +28,7 @@ pub mod work;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -48,7 +49,7 @@ async fn send(
     let request = Request {
         command,
         command_id,
-        request_hash: Arc::from(command_id.as_bytes().as_slice()),
+        request_hash: Arc::from(&Sha256::digest(command_id)[..]),
         actor: Arc::from(ACTOR),
         correlation_id: cause,
         if_match: None,

@@ -192,6 +192,7 @@ async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
     let _worker = stage.run_with("worker", &["work"], &[("BACKUP_KEEP", "1")]);
     let backup = stage.define("backup", by_hand(JobKind::Backup)).await;
     let check = stage.define("verify", by_hand(JobKind::Verify)).await;
+    assert_verified(&stage).await;
 
     // Somebody changes a table, and the backup waits for it.
     sqlx::query("create table of_somebody_else (id int)").execute(&stage.database.pool).await.unwrap();
@@ -206,15 +207,9 @@ async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
         _ => Ok(()),
     })
     .await;
-    for attempt in 1.. {
-        stage.run_now(check).await;
-        let (_, _, result) = stage.event(check, SOON, |event| finished(event).or(failed(event))).await;
-        // Risk may be on its way.
-        if result.starts_with("nothing differs") {
-            break;
-        }
-        assert!(attempt < 5, "{result}");
-    }
+    stage.run_now(check).await;
+    let (_, _, result) = stage.event(check, SOON, finished).await;
+    assert!(result.starts_with("nothing differs"), "{result}");
     assert_eq!(count(&stage.events(backup).await, finished), 0);
     change.rollback().await.unwrap();
 
@@ -232,7 +227,7 @@ async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
     let output = Program::new(program).args(arguments).arg(file).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report = verify(&restored.pool).await.unwrap();
-    assert!(report.is_clean() && report.head > 20, "{report}");
+    assert!(report.is_clean() && report.head >= 20, "{report}");
 
     let before = file.clone();
     let second = stage.run_now(backup).await;

@@ -30,11 +30,9 @@ use crate::domain::ids::JobId;
 use crate::domain::job::calendar::Due;
 use crate::domain::job::{JobCommand, ScheduleRun};
 use crate::postgres::{SessionLock, answered, checked_within};
-use crate::queries::job_plan::{Changes, find_changes, list_planned_jobs};
+use crate::queries::job_plan::{Changes, SCHEDULER_LOCK, find_changes, list_planned_jobs};
 use crate::retry::Backoff;
 
-/// The session lock of the scheduler that acts.
-pub const LOCK: &str = "schedule";
 /// How often the lock is checked and the read model looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The server ends the session of a holder that was silent for so long: with the time until the next one asks, less than five
@@ -65,7 +63,7 @@ pub async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), sqlx::Er
     let mut pauses = Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2));
     while !cancel.is_cancelled() {
         let taken = tokio::select! {
-            taken = SessionLock::acquire(&options, LOCK) => taken,
+            taken = SessionLock::acquire(&options, SCHEDULER_LOCK) => taken,
             () = cancel.cancelled() => return Ok(()),
         };
         match taken {
