@@ -18,9 +18,14 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
 
 FROM debian:bookworm-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates libssl3 zlib1g \
+    && apt-get install --yes --no-install-recommends ca-certificates libssl3 zlib1g postgresql-common \
+    # Backups are made by the pg_dump of the newest server: Debian's own is older, and refuses.
+    && YES=yes /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh \
+    && apt-get install --yes --no-install-recommends postgresql-client-17 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin insight
+    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin insight \
+    # A volume that is mounted here takes over whose it is.
+    && install --directory --owner=insight /var/lib/insight/backups
 COPY --from=build /out/insight /usr/local/bin/insight
 USER insight
 ENV LOG_FORMAT=json

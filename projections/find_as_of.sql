@@ -10,6 +10,7 @@ with used as (
     union all select 'valuations' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at from valuations.checkpoints
     union all select 'activity' as read_model, shard, epoch, scanned_to, recorded_at from activity.checkpoints
     union all select 'risk' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at from risk.checkpoints
+    union all select 'jobs' as read_model, shard, epoch, scanned_to, recorded_at from jobs.checkpoints
     ) c
     join unnest($1::text[], $2::smallint[]) as wanted (read_model, shard) using (read_model, shard)
 ), parked as (
@@ -21,6 +22,7 @@ with used as (
     union all select 'valuations' as read_model, stream_id, position from valuations.parked_streams
     union all select 'activity' as read_model, stream_id, position from activity.parked_streams
     union all select 'risk' as read_model, stream_id, position from risk.parked_streams
+    union all select 'jobs' as read_model, stream_id, position from jobs.parked_streams
     ) p
     where p.read_model = any($1) and p.stream_id = any($3::text[])
 )

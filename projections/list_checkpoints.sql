@@ -8,4 +8,5 @@ from (
     union all select 'valuations' as read_model, shard, epoch, scanned_to, price_position from valuations.checkpoints
     union all select 'activity' as read_model, shard, epoch, scanned_to, price_position from activity.checkpoints
     union all select 'risk' as read_model, shard, epoch, scanned_to, price_position from risk.checkpoints
+    union all select 'jobs' as read_model, shard, epoch, scanned_to, price_position from jobs.checkpoints
 ) c

@@ -9,10 +9,11 @@ places as (
     union all select 'activity', scanned_to from activity.checkpoints
     union all select 'valuations', scanned_to from valuations.checkpoints
     union all select 'risk', scanned_to from risk.checkpoints
+    union all select 'jobs', scanned_to from jobs.checkpoints
 ),
 least as (
     select m.read_model, coalesce(min(p.scanned_to), 0) as scanned_to
-    from unnest(array['directory', 'holdings', 'prices', 'activity', 'valuations', 'risk']) as m(read_model)
+    from unnest(array['directory', 'holdings', 'prices', 'activity', 'valuations', 'risk', 'jobs']) as m(read_model)
     left join places p using (read_model)
     group by m.read_model
 )

@@ -1,11 +1,14 @@
 //! The command line: one subcommand a role or verb.
 
+mod jobs;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Settings};
+use crate::roles::fetch::What;
 use crate::roles::{self, Role};
 
 /// Portfolio Insight: an event-sourced ledger for investment portfolios, with live valuations and risk
@@ -34,6 +37,10 @@ enum Verb {
     },
     /// Recomputes the risk of a portfolio when something relevant happens
     Risk,
+    /// Turns due times of jobs into runs; one acts, others wait
+    Schedule,
+    /// Carries out the runs of jobs; processes share them
+    Work,
     /// Makes read models anew from the log, beside the ones that are read, and puts them in their place
     Rebuild(Rebuild),
     /// Compares the log with its promises and every read model with a reference ledger
@@ -49,6 +56,12 @@ enum Verb {
         /// What to do
         #[command(subcommand)]
         what: Parked,
+    },
+    /// Scheduled work: shows, defines and changes jobs, and runs, cancels and retries them
+    Jobs {
+        /// What to do
+        #[command(subcommand)]
+        what: jobs::Jobs,
     },
     /// Says how the installation is doing; the exit code tells whether something is stuck
     Status {
@@ -75,6 +88,12 @@ enum Verb {
         /// What to do
         #[command(subcommand)]
         what: Epoch,
+    },
+    /// Fetches prices: once with a verb; without one, quotes of what somebody holds and rates, every FETCH_EVERY seconds
+    Fetch {
+        /// What to fetch, once
+        #[command(subcommand)]
+        what: Option<Fetch>,
     },
     /// Plays a believable history on real prices through the HTTP API, and shows what came of it
     #[command(args_conflicts_with_subcommands = true)]
@@ -180,6 +199,16 @@ enum OtherDemo {
     Seed(config::Seed),
 }
 
+#[derive(Debug, Subcommand)]
+enum Fetch {
+    /// The latest price of each asset
+    Quotes(config::Fetch),
+    /// Closes by day
+    History(config::Fetch),
+    /// Closes of exchange rates by day
+    Rates(config::Fetch),
+}
+
 #[derive(Debug, Clone, Copy, Subcommand)]
 enum Topics {
     /// Creates what is missing; refuses a topic whose partitions differ
@@ -224,6 +253,8 @@ impl Cli {
                 roles::run(settings, |_| names.into_iter().map(Role::Project).collect()).await
             }
             Verb::Risk => roles::run(settings, |_| vec![Role::Project("risk".into())]).await,
+            Verb::Schedule => roles::run(settings, |_| vec![Role::Schedule]).await,
+            Verb::Work => roles::run(settings, |_| vec![Role::Work]).await,
             Verb::Rebuild(told) => roles::rebuild::run(settings, told.into()).await,
             Verb::Verify(options) => roles::verify::run(settings, options).await,
             Verb::Seal { all } => roles::seal::run(settings, all).await,
@@ -236,6 +267,7 @@ impl Cli {
             Verb::Parked { what: Parked::Skip { read_model, stream, reason } } => {
                 roles::parked::skip(settings, &read_model, &stream, &reason).await
             }
+            Verb::Jobs { what } => roles::jobs::run(settings, what.into()).await,
             Verb::Status { json } => roles::status::run(settings, json).await,
             Verb::Replay(wanted) => roles::replay::run(settings, wanted).await,
             Verb::Log { what: Log::Export { file, with_personal_data } } => {
@@ -247,6 +279,16 @@ impl Cli {
             Verb::Epoch { what: Epoch::Show } => roles::epoch::show(settings).await,
             Verb::Epoch { what: Epoch::New { reason, above } } => {
                 roles::epoch::new(settings, &reason, above).await
+            }
+            Verb::Fetch { what: None } => roles::fetch::follow(settings).await,
+            Verb::Fetch { what: Some(Fetch::Quotes(told)) } => {
+                roles::fetch::once(settings, What::Quotes, told).await
+            }
+            Verb::Fetch { what: Some(Fetch::History(told)) } => {
+                roles::fetch::once(settings, What::History, told).await
+            }
+            Verb::Fetch { what: Some(Fetch::Rates(told)) } => {
+                roles::fetch::once(settings, What::Rates, told).await
             }
             Verb::Demo { what: None, options } => roles::demo::run(settings, options).await,
             Verb::Demo { what: Some(OtherDemo::Race(options)), .. } => {

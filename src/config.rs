@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use chrono::NaiveDate;
 use clap::{Args, ValueEnum};
 
 /// Settings that every subcommand takes, before or behind its name.
@@ -26,6 +27,12 @@ pub struct Settings {
     /// The risk engine.
     #[command(flatten)]
     pub risk: Risk,
+    /// Scheduled work.
+    #[command(flatten)]
+    pub jobs: Jobs,
+    /// Prices from outside.
+    #[command(flatten)]
+    pub market_data: MarketData,
     /// Logs.
     #[command(flatten)]
     pub logs: Logs,
@@ -148,6 +155,41 @@ pub struct Risk {
     pub risk_threads: usize,
 }
 
+/// Scheduled work.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Jobs")]
+pub struct Jobs {
+    /// Runs that a worker carries out at once
+    #[arg(long, env = "WORKER_SLOTS", default_value_t = 2, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub worker_slots: usize,
+
+    /// Jobs to be there, a TOML file; the role `insight schedule` defines what is missing and changes what differs
+    #[arg(long, env = "JOBS_FILE", global = true, value_name = "FILE")]
+    pub jobs_file: Option<PathBuf>,
+
+    /// Folder of the backups that jobs make [default: backups, below the data folder, where there is one]
+    #[arg(long, env = "BACKUP_DIR", global = true, value_name = "FOLDER")]
+    pub backup_dir: Option<PathBuf>,
+
+    /// Backups that are kept; older ones are removed after a new one
+    #[arg(long, env = "BACKUP_KEEP", default_value_t = 7, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=10_000))]
+    pub backup_keep: usize,
+}
+
+/// Prices from outside.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Market data")]
+pub struct MarketData {
+    /// Settings of the sources of prices, a TOML file; none is needed. Keys are never in it: ALPHAVANTAGE_API_KEY, and
+    /// what the file names
+    #[arg(long, env = "SOURCES_FILE", global = true, value_name = "FILE")]
+    pub sources_file: Option<PathBuf>,
+
+    /// Pause between two rounds of the role `insight fetch`
+    #[arg(long, env = "FETCH_EVERY", default_value_t = 300, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub fetch_every: u32,
+}
+
 /// Logs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Logs")]
@@ -244,6 +286,23 @@ pub struct At {
     pub json: bool,
 }
 
+/// What is fetched.
+#[derive(Debug, Clone, Args)]
+pub struct Fetch {
+    /// Assets, by symbol or id [default: those that somebody holds; of rates every pair]
+    #[arg(value_name = "SYMBOL")]
+    pub symbols: Vec<String>,
+    /// Ask this source [default: the best-ranked one of each asset that is in the settings, else yahoo, for rates ecb]
+    #[arg(long, value_name = "S")]
+    pub source: Option<String>,
+    /// Closes from this day on [default: from a week before the latest known one, else of three months]
+    #[arg(long, value_name = "D", value_parser = day)]
+    pub since: Option<NaiveDate>,
+    /// Ask and judge, but append nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// What is verified, and how it is told.
 #[derive(Debug, Clone, Args)]
 pub struct Verify {
@@ -283,6 +342,13 @@ pub struct Replay {
     /// CloudEvents 1.0 instead of the log's own form
     #[arg(long)]
     pub cloudevents: bool,
+}
+
+/// A day from 1900 on.
+fn day(text: &str) -> Result<NaiveDate, String> {
+    let day: NaiveDate = text.parse().map_err(|_| "must be a day such as 2026-03-02".to_owned())?;
+    let first = NaiveDate::from_ymd_opt(1900, 1, 1).unwrap_or_default();
+    if day >= first { Ok(day) } else { Err("is before 1900-01-01".to_owned()) }
 }
 
 /// A position from 1 on, perhaps with an epoch before it.

@@ -96,11 +96,42 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         Unit::Seconds,
         "Age of the oldest event that is not in the rows",
     ),
+    ("insight_scheduler_active", Gauge, Unit::Count, "1 where this process schedules, 0 where it waits"),
+    (
+        "insight_scheduler_due_total",
+        Counter,
+        Unit::Count,
+        "Due times, by outcome: scheduled or skipped here, taken by another scheduler",
+    ),
+    (
+        "insight_jobs_oldest_open_run_seconds",
+        Gauge,
+        Unit::Seconds,
+        "How long the oldest open run of this worker's shards has been due",
+    ),
+    ("insight_job_run_seconds", Histogram, Unit::Seconds, "Time of an attempt, by kind and outcome"),
+    ("insight_job_failures_total", Counter, Unit::Count, "Attempts that failed, by kind"),
+    ("insight_job_leases_held", Gauge, Unit::Count, "Runs that this worker carries out now"),
     (
         "insight_projector_parked_streams",
         Gauge,
         Unit::Count,
         "Streams set aside because an event cannot be applied",
+    ),
+    (
+        "insight_market_data_assets_total",
+        Counter,
+        Unit::Count,
+        "Assets asked for, by what (quotes, history, rates) and outcome: fetched, unchanged, held, refused",
+    ),
+    ("insight_market_data_prices_total", Counter, Unit::Count, "Prices appended by fetches, by what"),
+    ("insight_market_data_retries_total", Counter, Unit::Count, "Requests sent to sources again, by what"),
+    ("insight_market_data_fetch_seconds", Histogram, Unit::Seconds, "Time of a fetch, by what"),
+    (
+        "insight_market_data_last_fetch_timestamp_seconds",
+        Gauge,
+        Unit::Seconds,
+        "When a fetch came to its end last, since 1970, by what",
     ),
 ];
 
@@ -159,7 +190,7 @@ mod tests {
     fn every_metric_that_is_recorded_is_described_and_the_other_way_round() {
         let mut named = BTreeSet::new();
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-        for module in ["api", "commands", "feed", "kafka", "projectors", "relay"] {
+        for module in ["api", "commands", "feed", "kafka", "market_data", "projectors", "reactors", "relay"] {
             named_in(&source.join(module), &mut named);
         }
         let own = ["append_commit_seconds", "append_batch_commands", "commands_total", "command_seconds"];

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff as _;
+use chrono::{DateTime, Utc};
 
 /// Jitter in both directions, as a share of the pause.
 const JITTER: f64 = 0.5;
@@ -45,6 +46,21 @@ impl Backoff {
         Self { schedule, max, count: 0 }
     }
 
+    /// Pauses of full jitter: each is drawn evenly from nothing up to a bound, which starts at `initial` and doubles up to
+    /// `max`. For many clients of somebody else's server, which should not see them come in step.
+    #[must_use]
+    pub fn full_jitter(initial: Duration, max: Duration) -> Self {
+        // Drawn from a middle that is half the bound, as far to both sides as that is.
+        let schedule = ExponentialBackoffBuilder::new()
+            .with_initial_interval(initial / 2)
+            .with_max_interval(max / 2)
+            .with_multiplier(2.0)
+            .with_randomization_factor(1.0)
+            .with_max_elapsed_time(None)
+            .build();
+        Self { schedule, max, count: 0 }
+    }
+
     /// Sleeps for the next pause. Cancelling it is safe; the schedule has moved on by then.
     pub async fn sleep(&mut self) {
         tokio::time::sleep(self.next_pause()).await;
@@ -69,9 +85,50 @@ impl Backoff {
     }
 }
 
+/// How long a header `Retry-After` asks to wait: seconds, or until a date (RFC 9110, 10.2.3). A date that has passed is no wait.
+#[must_use]
+pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = DateTime::parse_from_rfc2822(header).ok()?;
+    Some((until.with_timezone(&Utc) - now).to_std().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn full_jitter_fills_the_whole_range_below_its_bound() {
+        let (initial, max) = (Duration::from_millis(100), Duration::from_secs(1));
+        let draw = |nth: usize| {
+            let mut backoff = Backoff::full_jitter(initial, max);
+            (0..nth).for_each(|_| drop(backoff.next_pause()));
+            backoff.next_pause()
+        };
+        let first: Vec<_> = (0..500).map(|_| draw(0)).collect();
+        assert!(first.iter().all(|pause| *pause <= initial));
+        assert!(
+            first.iter().any(|pause| *pause < initial / 5)
+                && first.iter().any(|pause| *pause > initial / 5 * 4)
+        );
+        let late: Vec<_> = (0..500).map(|_| draw(9)).collect();
+        assert!(late.iter().all(|pause| *pause <= max));
+        assert!(late.iter().any(|pause| *pause < max / 5) && late.iter().any(|pause| *pause > max / 5 * 4));
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = "2015-10-21T07:27:00Z".parse().unwrap();
+        assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
+        for bad in ["", "soon", "-1", "1.5", "Wed, 32 Oct 2015 07:28:00 GMT"] {
+            assert_eq!(retry_after(bad, now), None, "{bad}");
+        }
+    }
 
     #[test]
     fn pauses_grow_never_end_and_stay_below_the_longest() {

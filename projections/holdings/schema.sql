@@ -52,6 +52,9 @@ create table holdings (
     constraint holdings_key primary key (portfolio_id, asset_id)
 ) with (fillfactor = 70);
 
+-- Whether anybody holds an asset. An asset of a row never changes, so updates stay on their page.
+create index holdings_by_asset on holdings (asset_id);
+
 create table lots (
     portfolio_id uuid not null,
     asset_id uuid not null,

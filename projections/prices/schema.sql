@@ -44,3 +44,25 @@ create table closes (
     position bigint not null,
     constraint closes_key primary key (asset_id, source, day)
 );
+
+-- Prices that a source has told and that are too far from the last one: they wait for a word, or have had it.
+create table held_prices (
+    asset_id uuid not null,
+    held_id uuid not null,
+    source text not null,
+    -- One of both.
+    at timestamptz,
+    day date,
+    price numeric(28, 10) not null,
+    volume numeric(28, 10),
+    last_price numeric(28, 10) not null,
+    reason text not null,
+    held_at timestamptz not null,
+    -- `waiting`, `accepted` or `dismissed`.
+    state text not null,
+    -- Of the event that says so.
+    position bigint not null,
+    constraint held_prices_key primary key (asset_id, held_id)
+);
+
+create index held_prices_by_state on held_prices (state, position);

@@ -5,6 +5,8 @@ create table portfolio_risks (
     shard smallint not null,
     portfolio_position bigint not null,
     price_position bigint not null,
+    -- The last request to compute everything of the shard anew that the row has obeyed; 0 if there was none.
+    request_position bigint not null,
     -- Market position that the model's closes end at, what the model was, and who computed.
     model_cut bigint not null,
     model_hash text not null,
@@ -29,3 +31,6 @@ create table portfolio_risks (
 ) with (fillfactor = 70);
 
 create index portfolio_risks_by_share on portfolio_risks (risk_share, portfolio_id);
+
+-- How far a request has come is counted here, without a look at the rows.
+create index portfolio_risks_by_request on portfolio_risks (shard, request_position);

@@ -30,7 +30,7 @@ pub struct CommandAnswer {
     /// The stream it changed.
     #[schema(example = "portfolio-019c2d3a-5b7e-7cc1-a0d4-5f3b6c1e2a90")]
     stream_id: String,
-    /// The id of what the stream is about: the investor, asset or portfolio.
+    /// The id of what the stream is about: the investor, asset, portfolio or job.
     id: String,
     /// The version that this gave the stream: what `If-Match` takes.
     #[schema(example = 7)]
@@ -101,12 +101,15 @@ impl Api {
 
     /// Runs a command that creates something, found below `collection` from now on.
     pub(super) async fn create(&self, collection: &str, wish: Wish) -> Result<Response, Problem> {
-        let answer = CommandAnswer::from(self.run(wish).await?);
+        let answer = self.run(wish).await?;
+        // What was there before, just so, is no news.
+        let status = if answer.events.is_empty() { StatusCode::OK } else { StatusCode::CREATED };
+        let answer = CommandAnswer::from(answer);
         let location: [(HeaderName, HeaderValue); 1] = [(
             header::LOCATION,
             format!("{collection}/{}", answer.id).try_into().expect("a path of visible characters"),
         )];
-        Ok((StatusCode::CREATED, location, Json(answer)).into_response())
+        Ok((status, location, Json(answer)).into_response())
     }
 
     async fn run(&self, wish: Wish) -> Result<Answer, Problem> {

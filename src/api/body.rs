@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::{DefaultBodyLimit, FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::error::Category;
@@ -47,6 +48,39 @@ impl<T> Json<T> {
     }
 }
 
+/// The body of a command that says all in its address: none, or an empty object.
+pub struct NoBody(Json<Empty>);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an empty object")]
+struct Empty {}
+
+impl NoBody {
+    /// As [`Json::hash`].
+    ///
+    /// # Errors
+    /// None, since the body was read.
+    pub fn hash(&self, if_match: Option<Version>) -> Result<Sha256Hash, Problem> {
+        self.0.hash(if_match, &[])
+    }
+}
+
+impl<S: Sync> FromRequest<S> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let is_json = media_type(request.headers()) == Some("application/json");
+        let bytes = read_any(request, COMMAND_BYTES_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(Self(Json { value: Empty {}, bytes: Bytes::from_static(b"{}") }));
+        }
+        if !is_json {
+            return Err(unsupported("application/json"));
+        }
+        parse(&bytes).map(|value| Self(Json { value, bytes }))
+    }
+}
+
 /// A SHA-256.
 pub type Sha256Hash = [u8; 32];
 
@@ -76,7 +110,17 @@ pub fn unsupported(wanted: &str) -> Problem {
 }
 
 /// Takes in a whole body of 1 to `bytes_max` bytes.
-pub async fn read(mut request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+pub async fn read(request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
+    let bytes = read_any(request, bytes_max).await?;
+    if bytes.is_empty() {
+        Err(Problem::field(problem::MALFORMED_BODY, "body", "is empty"))
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// Takes in a whole body of at most `bytes_max` bytes.
+async fn read_any(mut request: Request, bytes_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         let detail = format!("the body is larger than {bytes_max} bytes");
         let errors = vec![problem::InvalidField { field: "body".into(), reason: "is too large".into() }];
@@ -94,7 +138,6 @@ pub async fn read(mut request: Request, bytes_max: usize) -> Result<Bytes, Probl
     let arrival = tokio::time::timeout(ARRIVAL_MAX, Bytes::from_request(request, &())).await;
     match arrival {
         Err(_) => Err(Problem::new(problem::REQUEST_TIMEOUT, "the body did not arrive in time")),
-        Ok(Ok(bytes)) if bytes.is_empty() => Err(Problem::field(problem::MALFORMED_BODY, "body", "is empty")),
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(refused)) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(too_large()),
         Ok(Err(_)) => Err(Problem::field(problem::MALFORMED_BODY, "body", "ended early")),

@@ -15,6 +15,7 @@ use crate::domain::currency::{Currency, Symbol};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{AssetId, InvestorId};
 use crate::domain::investor::{ExperienceLevel, RiskTolerance};
+use crate::domain::job::{JobKind, Overlap, Trigger};
 use crate::domain::money::{Amount, Price, Quantity, Rate};
 use crate::domain::portfolio::event::{CashMode, CostBasis, Settlement};
 
@@ -45,6 +46,14 @@ pub trait FieldValue: Sized {
     /// Says what is expected.
     fn refusal() -> String {
         format!("must be {}", Self::EXPECTED)
+    }
+
+    /// Reads a whole number.
+    ///
+    /// # Errors
+    /// What was found, to be read after "not".
+    fn from_number(_: i128) -> Result<Self, String> {
+        Err("a number".to_owned())
     }
 
     /// Reads `true` or `false`.
@@ -111,16 +120,17 @@ impl<'de, T: FieldValue> de::Visitor<'de> for Visitor<T> {
         deserializer.deserialize_any(self)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Field<T>, E> {
-        Ok(wrong("a number"))
+    fn visit_i64<E>(self, number: i64) -> Result<Field<T>, E> {
+        Ok(T::from_number(number.into()).map_or_else(|found| wrong(&found), Field::Given))
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Field<T>, E> {
-        Ok(wrong("a number"))
+    fn visit_u64<E>(self, number: u64) -> Result<Field<T>, E> {
+        Ok(T::from_number(number.into()).map_or_else(|found| wrong(&found), Field::Given))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Field<T>, E> {
-        Ok(wrong("a number"))
+    fn visit_f64<E>(self, number: f64) -> Result<Field<T>, E> {
+        let takes_numbers = T::from_number(0).is_ok();
+        Ok(wrong(&if takes_numbers { number.to_string() } else { "a number".to_owned() }))
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut array: A) -> Result<Field<T>, A::Error> {
@@ -200,6 +210,9 @@ words! {
     CashMode: "tracked", "untracked";
     Settlement: "asset", "base";
     Adjustment: "none", "splits", "splits_and_dividends";
+    JobKind: "fetch-quotes", "fetch-history", "fetch-rates", "recompute-risk", "verify", "backup";
+    Overlap: "skip", "allow";
+    Trigger: "schedule", "manual", "retry";
 }
 
 impl FieldValue for NaiveDate {
@@ -215,6 +228,16 @@ impl FieldValue for String {
     const EXPECTED: &'static str = "a string";
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.to_owned())
+    }
+}
+
+impl FieldValue for u32 {
+    const EXPECTED: &'static str = "a whole number";
+    fn from_text(_: &str) -> Result<Self, String> {
+        Err(format!("must be {}, not a string", Self::EXPECTED))
+    }
+    fn from_number(number: i128) -> Result<Self, String> {
+        Self::try_from(number).map_err(|_| number.to_string())
     }
 }
 

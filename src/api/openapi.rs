@@ -30,6 +30,7 @@ use super::problem::{self, KINDS, Kind};
         (name = "portfolios", description = "Ledgers: what was bought and sold, and what follows from it."),
         (name = "assets", description = "What can be held, and where its prices are from."),
         (name = "prices", description = "Ticks and closes."),
+        (name = "jobs", description = "Scheduled work: when it is due, and what became of it."),
         (name = "log", description = "Every event of the installation, for other systems."),
         (name = "operations", description = "How the service is doing.")
     ),

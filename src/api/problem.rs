@@ -69,6 +69,16 @@ kinds! {
         "The asset cannot be traded: exchange rates never can, a delisted asset no longer.";
     ADJUSTMENT_FIXED = "adjustment-fixed" CONFLICT "Adjustment is fixed":
         "The adjustment of a source of prices is given at first use and never changes.";
+    NAME_TAKEN = "name-taken" CONFLICT "Name taken":
+        "A job of this name is there already, with other settings. Change that one, or take another name.";
+    RUN_OPEN = "run-open" CONFLICT "A run is open":
+        "Runs of this job must not overlap, and `run` is still open. Wait for it, or cancel it.";
+    RUN_NOT_OPEN = "run-not-open" CONFLICT "The run is not open":
+        "The run has ended, so there is nothing to cancel or to end.";
+    RUN_NOT_FAILED = "run-not-failed" CONFLICT "The run has not failed":
+        "Only what failed for good can be tried again, and once.";
+    ALREADY_SETTLED = "already-settled" CONFLICT "Already settled":
+        "The held price was accepted or dismissed before, and the other cannot be said any more.";
     DEAD_EPOCH = "dead-epoch" CONFLICT "Place of a dead history":
         "`min_position`, `after` or `Last-Event-ID` names a place that this log does not have: of an epoch that a restore has \
          ended, or beyond the end. What was written then may be gone; read without it, and follow the log from the beginning \
@@ -155,6 +165,12 @@ pub struct Members {
     /// The source of prices whose adjustment is fixed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// The name that is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The run that is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<Uuid>,
     /// The version that the stream has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub current_version: Option<i64>,
@@ -260,6 +276,11 @@ impl From<Rejection> for Problem {
             Rejection::AdjustmentFixed { source_name } => {
                 (ADJUSTMENT_FIXED, Members { source: Some(source_name), ..none })
             }
+            Rejection::NameTaken { name } => (NAME_TAKEN, Members { name: Some(name), ..none }),
+            Rejection::RunOpen { run_id } => (RUN_OPEN, Members { run: Some(run_id.0), ..none }),
+            Rejection::RunNotOpen { reason: _ } => (RUN_NOT_OPEN, none),
+            Rejection::RunNotFailed { reason: _ } => (RUN_NOT_FAILED, none),
+            Rejection::AlreadySettled { how: _ } => (ALREADY_SETTLED, none),
         };
         Self::new(kind, detail).with(members)
     }

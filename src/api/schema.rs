@@ -6,7 +6,7 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::fields::FieldValue;
 use crate::domain::portfolio::event;
-use crate::domain::{asset, investor};
+use crate::domain::{asset, investor, job};
 
 /// A decimal in a string: at most 10 places, no exponent, no trailing zeros. Never a JSON number, which many programs read
 /// through a binary float.
@@ -50,4 +50,12 @@ words! {
     CashMode = event::CashMode;
     /// In which currency a trade is paid.
     Settlement = event::Settlement;
+    /// What a job does.
+    JobKind = job::JobKind;
+    /// What happens at a due time while an earlier run is open.
+    Overlap = job::Overlap;
+    /// Why there is a run.
+    Trigger = job::Trigger;
+    /// What became of a run.
+    RunState = super::read::jobs::RunState;
 }

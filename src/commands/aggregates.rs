@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::domain::asset::{Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
 use crate::domain::investor::Investor;
+use crate::domain::job::Job;
 use crate::domain::portfolio::Portfolio;
+use crate::domain::price::HeldPrice;
 use crate::events::{DecodeError, Envelope, Event};
 
 /// A stream folded up to a version.
@@ -26,7 +28,9 @@ pub(crate) enum State {
     Investor(Investor),
     Symbol(SymbolOwner),
     Asset(Asset),
+    Held(Box<HeldPrice>),
     Portfolio(Box<Portfolio>),
+    Job(Box<Job>),
 }
 
 impl Stream {
@@ -36,6 +40,8 @@ impl Stream {
             "investor" => State::Investor(Investor::default()),
             "symbol" => State::Symbol(SymbolOwner::default()),
             "asset" => State::Asset(Asset::default()),
+            "job" => State::Job(Box::default()),
+            "held" => State::Held(Box::default()),
             _ => State::Portfolio(Box::new(Portfolio::initial())),
         };
         Self { version: Version(0), state }
@@ -48,7 +54,9 @@ impl Stream {
             (State::Investor(investor), Event::Investor(event)) => investor.evolve(event),
             (State::Symbol(owner), Event::Asset(event)) => owner.evolve(event),
             (State::Asset(asset), Event::Asset(event)) => asset.evolve(event),
+            (State::Held(held), Event::Held(event)) => held.evolve(event),
             (State::Portfolio(portfolio), Event::Portfolio(event)) => portfolio.evolve(self.version, event),
+            (State::Job(job), Event::Job(event)) => job.evolve(event),
             // An event of another kind in this stream says nothing about it.
             _ => {}
         }

@@ -9,8 +9,10 @@ use super::request::{Resolved, ResolvedCommand};
 use crate::domain::asset::{self, Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
 use crate::domain::investor::{self, Investor};
+use crate::domain::job::{self, Job, ShardEvent};
 use crate::domain::portfolio::command::PortfolioCommand;
 use crate::domain::portfolio::{self, Portfolio};
+use crate::domain::price::{self, HeldPrice};
 use crate::domain::rejection::Rejection;
 use crate::event_store::{Append, Details, Guard, Part};
 use crate::events::{Event, NewEvent};
@@ -92,6 +94,20 @@ pub(super) fn decide(
             let events = asset::rank_sources(as_asset(&target).unwrap_or(&Asset::initial()), command)?;
             Ok(Decision::one(&request.target, target.version, events))
         }
+        ResolvedCommand::HoldPrice(held) => {
+            Ok(Decision::one(&request.target, target.version, price::hold(&as_held(&target), held)))
+        }
+        ResolvedCommand::SettlePrice(settlement) => {
+            if target.version > Version(0) {
+                check_version(request, &target)?;
+            }
+            let Some(settled) = price::settle(&as_held(&target), *settlement)? else {
+                return Ok(Decision::default());
+            };
+            let price = settled.price.map(|it| (it.asset_id().price_stream(), None, vec![Event::Price(it)]));
+            let fact = (request.target.clone(), Some(target.version), vec![Event::Held(settled.fact)]);
+            Ok(Decision { parts: price.into_iter().chain([fact]).collect(), ..Decision::default() })
+        }
         ResolvedCommand::Portfolio { asset_id, command } => {
             if let PortfolioCommand::Open(open) = command {
                 as_investor(&stream(view, &open.investor_id.stream())).require_registered()?;
@@ -108,6 +124,18 @@ pub(super) fn decide(
                 decision.guards.push((id.stream(), asset.version));
             }
             Ok(decision)
+        }
+        ResolvedCommand::Job { job_id, command } => {
+            if target.version > Version(0) {
+                check_version(request, &target)?;
+            }
+            let events = job::decide(as_job(&target).unwrap_or(&Job::initial()), *job_id, command, now)?;
+            Ok(Decision::one(&request.target, target.version, events))
+        }
+        ResolvedCommand::RecomputeRisk(wanted) => {
+            let event = ShardEvent::RiskRecomputeRequested(wanted.clone());
+            let part = (request.target.clone(), None, vec![event.into()]);
+            Ok(Decision { parts: vec![part], ..Decision::default() })
         }
         ResolvedCommand::Prices { events, .. } => {
             let part = |(asset_id, event): &(crate::domain::ids::AssetId, _)| {
@@ -145,9 +173,23 @@ fn as_asset(stream: &Stream) -> Option<&Asset> {
     }
 }
 
+fn as_held(stream: &Stream) -> HeldPrice {
+    match &stream.state {
+        State::Held(held) => HeldPrice::clone(held),
+        _ => HeldPrice::initial(),
+    }
+}
+
 fn as_portfolio(stream: &Stream) -> Option<&Portfolio> {
     match &stream.state {
         State::Portfolio(portfolio) => Some(portfolio),
+        _ => None,
+    }
+}
+
+fn as_job(stream: &Stream) -> Option<&Job> {
+    match &stream.state {
+        State::Job(job) => Some(job),
         _ => None,
     }
 }

@@ -16,6 +16,7 @@ mod assets;
 pub(crate) mod batch;
 mod decide;
 pub(crate) mod execute;
+mod observed;
 mod price_lines;
 pub mod prices;
 pub(crate) mod request;
@@ -23,4 +24,5 @@ mod writer;
 
 pub use answer::{Answer, AnsweredEvent, Refusal};
 pub use execute::{Commands, Settings};
+pub use observed::{Appended, ObservedPrices};
 pub use request::{AssetRef, Command, RefusedLine, Request};

@@ -9,10 +9,11 @@ use uuid::Uuid;
 
 use crate::domain::asset::{ListAsset, RankSources};
 use crate::domain::currency::Symbol;
-use crate::domain::ids::{AssetId, PortfolioId, StreamId, Version};
+use crate::domain::ids::{AssetId, HeldId, JobId, PortfolioId, StreamId, Version};
 use crate::domain::investor::RegisterInvestor;
+use crate::domain::job::{JobCommand, RiskRecomputeRequested};
 use crate::domain::portfolio::command::PortfolioCommand;
-use crate::domain::price::PriceEvent;
+use crate::domain::price::{PriceEvent, PriceHeld, Settlement};
 use crate::domain::rejection::FieldError;
 
 /// A command with what is known about who sent it and how long they wait.
@@ -50,6 +51,15 @@ pub enum Command {
         /// The ranking.
         command: RankSources,
     },
+    /// Hold a price back until somebody confirms it.
+    HoldPrice(PriceHeld),
+    /// Accept or dismiss a price that was held back.
+    SettlePrice {
+        /// Which.
+        held_id: HeldId,
+        /// What is said about it.
+        settlement: Settlement,
+    },
     /// Change a portfolio.
     Portfolio {
         /// Which.
@@ -59,6 +69,15 @@ pub enum Command {
         /// The wish.
         command: PortfolioCommand,
     },
+    /// Change a job, or one of its runs.
+    Job {
+        /// Which.
+        job_id: JobId,
+        /// The wish.
+        command: JobCommand,
+    },
+    /// Ask whoever owns a shard for the risk of all its portfolios. Nothing is read, nothing refused.
+    RecomputeRisk(RiskRecomputeRequested),
 }
 
 /// An asset as a client names it.
@@ -102,7 +121,11 @@ pub(crate) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),
     ListAsset(ListAsset),
     RankSources { command: RankSources },
+    HoldPrice(PriceHeld),
+    SettlePrice(Settlement),
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
+    Job { job_id: JobId, command: JobCommand },
+    RecomputeRisk(RiskRecomputeRequested),
     Prices { events: Vec<(AssetId, PriceEvent)>, refused: Refused },
 }
 
@@ -171,6 +194,14 @@ impl Request {
                 let stream = asset_id.stream();
                 (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
             }
+            Command::HoldPrice(price) => {
+                let stream = price.held_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::HoldPrice(price))
+            }
+            Command::SettlePrice { held_id, settlement } => {
+                let stream = held_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::SettlePrice(settlement))
+            }
             Command::Portfolio { portfolio_id, mut command, .. } => {
                 let stream = portfolio_id.stream();
                 let reads = match &mut command {
@@ -183,6 +214,13 @@ impl Request {
                     _ => vec![stream.clone()],
                 };
                 (stream, reads, ResolvedCommand::Portfolio { asset_id, command })
+            }
+            Command::Job { job_id, command } => {
+                let stream = job_id.stream();
+                (stream.clone(), vec![stream], ResolvedCommand::Job { job_id, command })
+            }
+            Command::RecomputeRisk(request) => {
+                (StreamId::of_shard(request.shard), vec![], ResolvedCommand::RecomputeRisk(request))
             }
         };
         Resolved {
@@ -204,7 +242,12 @@ impl Request {
         match &self.command {
             Command::RankSources { asset, .. } => Some(asset),
             Command::Portfolio { asset, .. } => asset.as_ref(),
-            Command::RegisterInvestor(_) | Command::ListAsset(_) => None,
+            Command::RegisterInvestor(_)
+            | Command::ListAsset(_)
+            | Command::Job { .. }
+            | Command::RecomputeRisk(_)
+            | Command::HoldPrice(_)
+            | Command::SettlePrice { .. } => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rust_decimal::Decimal;
 
-use super::closes::{self, Closes};
+use crate::closes::{self, Closes};
 use crate::domain::money::Price;
 
 /// All assets, with a close on every day.

@@ -15,7 +15,6 @@
 //! Beside the history stand [`race()`], many clients at one holding, and [`seed()`], portfolios to try things on.
 
 mod client;
-mod closes;
 mod history;
 mod market;
 mod play;
@@ -24,7 +23,7 @@ mod race;
 mod report;
 mod seed;
 mod styles;
-mod table;
+pub mod table;
 mod tables;
 
 pub use client::Error;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::closes;
 use super::styles::Settings;
+use crate::closes;
 
 /// The whole demo.
 #[derive(Debug, Serialize)]

@@ -74,6 +74,12 @@ uuid_id!(
     "job"
 );
 
+uuid_id!(
+    /// A price that waits to be confirmed, made of what was told. The stream is `held-{id}`.
+    HeldId,
+    "held"
+);
+
 /// Names in this space make ids of jobs and runs.
 const JOB_NAMES: Uuid = Uuid::from_u128(0x1f60_2c9a_7d1e_4b0f_9a53_6a1c_77f0_0b5e);
 
@@ -93,6 +99,13 @@ impl JobId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct RunId(pub Uuid);
+
+impl FromStr for RunId {
+    type Err = uuid::Error;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(|JobId(id)| Self(id))
+    }
+}
 
 impl fmt::Display for RunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -140,7 +153,7 @@ impl StreamId {
     pub fn shard(&self) -> Shard {
         let (kind, rest) = self.kind_and_rest();
         match kind {
-            "asset" | "symbol" | "price" => MARKET_SHARD,
+            "asset" | "symbol" | "price" | "held" => MARKET_SHARD,
             "job" => Shard(JOB_SHARD_FIRST + hash_mod(rest, JOB_SHARDS)),
             "shard" => Shard(rest.parse().unwrap_or(0)),
             _ => Shard(hash_mod(rest, PORTFOLIO_SHARDS)),
@@ -227,6 +240,7 @@ mod tests {
     fn shards_are_frozen() {
         assert_eq!(StreamId::from("portfolio-00000000-0000-0000-0000-000000000000").shard(), Shard(28));
         assert_eq!(StreamId::symbol("AAPL").shard(), MARKET_SHARD);
+        assert_eq!(HeldId(Uuid::nil()).stream().shard(), MARKET_SHARD);
         assert_eq!(StreamId::from("shard-7").shard(), Shard(7));
     }
 }

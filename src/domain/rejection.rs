@@ -2,7 +2,7 @@
 
 use chrono::NaiveDate;
 
-use super::ids::Version;
+use super::ids::{RunId, Version};
 use super::money::{Amount, Quantity};
 
 /// Why a command was refused. The caller's business, never an error of ours.
@@ -70,6 +70,36 @@ pub enum Rejection {
     AdjustmentFixed {
         /// The source.
         source_name: String,
+    },
+    /// The name names another job (409).
+    #[error("the name {name} is taken by a job with other settings")]
+    NameTaken {
+        /// The name.
+        name: String,
+    },
+    /// Runs of this job must not overlap, and one is open; or too many are (409).
+    #[error("the run {run_id} of this job is still open")]
+    RunOpen {
+        /// The run that is open.
+        run_id: RunId,
+    },
+    /// The run is not to be carried out any more, or not in this attempt (409).
+    #[error("{reason}")]
+    RunNotOpen {
+        /// What became of it.
+        reason: String,
+    },
+    /// The run did not fail for good, or was tried again already (409).
+    #[error("{reason}")]
+    RunNotFailed {
+        /// What became of it.
+        reason: &'static str,
+    },
+    /// The held price was settled the other way before (409).
+    #[error("this price was {how} before")]
+    AlreadySettled {
+        /// `accepted` or `dismissed`.
+        how: &'static str,
     },
 }
 

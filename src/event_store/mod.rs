@@ -1,4 +1,5 @@
-//! The log: one append-only table in PostgreSQL. The only writer of the tables of `migrations/`.
+//! The log: one append-only table in PostgreSQL. The only writer of the tables of `migrations/`, but for the progress of the
+//! relay and the leases of runs, which those who hold them write.
 //!
 //! Within an epoch:
 //!

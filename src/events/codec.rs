@@ -7,7 +7,7 @@ use crate::domain::asset::AssetEvent;
 use crate::domain::investor::InvestorEvent;
 use crate::domain::job::{JobEvent, ShardEvent};
 use crate::domain::portfolio::event::PortfolioEvent;
-use crate::domain::price::PriceEvent;
+use crate::domain::price::{HeldEvent, PriceEvent};
 
 /// Any fact of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Event {
     Portfolio(PortfolioEvent),
     /// In a stream `price-…`.
     Price(PriceEvent),
+    /// In a stream `held-…`.
+    Held(HeldEvent),
     /// In a stream `job-…`.
     Job(JobEvent),
     /// In a stream `shard-…`.
@@ -134,6 +136,7 @@ codec! {
         PortfolioOpened 1, AccountingChanged 1, AssetBought 1, AssetSold 1, CashDeposited 1, CashWithdrawn 1,
     }
     Price PriceEvent { PricesObserved 1, ClosesObserved 1, PriceVoided 1 }
+    Held HeldEvent { PriceHeld 1, HeldPriceAccepted 1, HeldPriceDismissed 1 }
     Job JobEvent {
         JobDefined 1, JobChanged 1, JobRemoved 1, RunScheduled 1, RunSkipped 1, RunFinished 1, RunFailed 1, RunCancelled 1,
     }
@@ -161,6 +164,12 @@ impl From<PortfolioEvent> for Event {
 impl From<PriceEvent> for Event {
     fn from(event: PriceEvent) -> Self {
         Self::Price(event)
+    }
+}
+
+impl From<HeldEvent> for Event {
+    fn from(event: HeldEvent) -> Self {
+        Self::Held(event)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::investor::Investor;
 use crate::domain::portfolio::Portfolio;
 use crate::domain::portfolio::entry::Entry;
 use crate::domain::portfolio::ledger::Ledger;
+use crate::domain::price::{HeldPrice, Settlement, settle};
 use crate::domain::price_table::PriceTable;
 
 fn folder() -> PathBuf {
@@ -64,6 +65,7 @@ fn every_payload_folds() {
         (Asset::initial(), SymbolOwner::initial(), Investor::initial());
     let (mut portfolio, mut ledger, mut prices) =
         (Portfolio::initial(), Ledger::default(), PriceTable::new());
+    let mut held = HeldPrice::initial();
     for (n, (event_type, version, payload)) in (1..).zip(payloads()) {
         match Event::decode(&event_type, version, &payload).unwrap() {
             Event::Investor(event) => investor.evolve(&event),
@@ -81,9 +83,11 @@ fn every_payload_folds() {
             Event::Price(event) => {
                 prices.apply_prices(Position(n), &event);
             }
+            Event::Held(event) => held.evolve(&event),
             Event::Job(_) | Event::Shard(_) => {}
         }
     }
     assert!(investor.registered().is_some() && portfolio.settings().is_some() && asset.listing().is_some());
     assert!(owner.asset_id().is_some() && prices.assets().count() == 1 && ledger.holdings().count() == 1);
+    assert_eq!(settle(&held, Settlement::Dismiss), Ok(None));
 }

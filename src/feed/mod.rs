@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use sqlx::PgPool;
 
-use crate::domain::ids::{MARKET_SHARD, PORTFOLIO_SHARDS, Position, Shard};
+use crate::domain::ids::{JOB_SHARD_FIRST, MARKET_SHARD, PORTFOLIO_SHARDS, Position, SHARDS, Shard};
 use crate::event_store::{self, Place};
 use crate::events::Envelope;
 use crate::kafka::KafkaSettings;
@@ -98,6 +98,8 @@ pub enum Topics {
     Market,
     /// Both.
     PortfolioAndMarket,
+    /// Shards 33 to 40: jobs.
+    Jobs,
 }
 
 impl Topics {
@@ -108,6 +110,7 @@ impl Topics {
             Self::Portfolio => portfolio.collect(),
             Self::Market => vec![MARKET_SHARD],
             Self::PortfolioAndMarket => portfolio.chain([MARKET_SHARD]).collect(),
+            Self::Jobs => (JOB_SHARD_FIRST..SHARDS).map(Shard).collect(),
         }
     }
 }

@@ -28,6 +28,11 @@ pub enum Error {
          `postgresql`, or set DATABASE_URL to a server that is running"
     )]
     NotInstalled,
+    /// A program of clients is missing.
+    #[error(
+        "{0} is not installed (looked in {INSTALLED}/*/bin and PATH): install the package `postgresql-client`"
+    )]
+    NoClient(String),
     /// The data folder was made by a version that is gone.
     #[error(
         "the data folder belongs to PostgreSQL {0}, which is not installed any more: install `postgresql-{0}`"
@@ -122,19 +127,33 @@ impl Binaries {
     }
 }
 
-/// Every version that will do, with its folder; those of Debian before the one on the `PATH`.
-fn installed() -> Vec<(u32, PathBuf)> {
-    let packaged = fs::read_dir(INSTALLED).into_iter().flatten().flatten().filter_map(|entry| {
+/// A program for clients, of the newest version installed, which understands every older server.
+pub(super) fn client(program: &str) -> Result<PathBuf, Error> {
+    let packaged = packaged().map(|(version, folder)| (version, folder.join(program)));
+    let newest = packaged.filter(|(_, path)| path.is_file()).max_by_key(|(version, _)| *version);
+    let on_path = || on_path().map(|folder| folder.join(program)).find(|path| path.is_file());
+    newest.map(|(_, path)| path).or_else(on_path).ok_or_else(|| Error::NoClient(program.to_owned()))
+}
+
+/// Versions as Debian installs them.
+fn packaged() -> impl Iterator<Item = (u32, PathBuf)> {
+    fs::read_dir(INSTALLED).into_iter().flatten().flatten().filter_map(|entry| {
         let version = entry.file_name().to_str()?.parse().ok()?;
         Some((version, entry.path().join("bin")))
-    });
-    let on_path =
-        env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
-    let on_path = on_path.filter(|folder| folder.join("postgres").is_file()).filter_map(|folder| {
+    })
+}
+
+fn on_path() -> impl Iterator<Item = PathBuf> {
+    env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>())
+}
+
+/// Every version that will do, with its folder; those of Debian before the one on the `PATH`.
+fn installed() -> Vec<(u32, PathBuf)> {
+    let on_path = on_path().filter(|folder| folder.join("postgres").is_file()).filter_map(|folder| {
         let output = Command::new(folder.join("postgres")).arg("--version").output().ok()?;
         Some((major_version(&String::from_utf8_lossy(&output.stdout))?, folder))
     });
-    packaged
+    packaged()
         .chain(on_path)
         .filter(|(version, folder)| {
             *version >= VERSION_MIN

@@ -6,6 +6,7 @@
 mod binaries;
 mod deadline;
 mod doubt;
+mod dump;
 mod embedded;
 mod folder;
 mod listener;
@@ -19,10 +20,11 @@ use sqlx::{Connection, Executor};
 pub use self::binaries::Error as BinariesError;
 pub use self::deadline::{answered, answered_within};
 pub use self::doubt::{doubt_connections, pool_options};
+pub use self::dump::{Error as DumpError, dump, is_unfinished};
 pub use self::embedded::{EmbeddedPostgres, Error as EmbeddedError};
 pub use self::folder::Error as FolderError;
 pub use self::listener::{Listener, Wake};
-pub use self::session_lock::{LockHolder, SessionLock, checked_often, lock_holders};
+pub use self::session_lock::{LockHolder, SessionLock, checked_often, checked_within, lock_holders};
 
 /// The oldest server that will do, as `server_version_num` counts.
 const VERSION_MIN: i32 = 140_000;

@@ -16,13 +16,19 @@ const CHECK_WITHIN: Duration = Duration::from_secs(5);
 /// How long opening a session, or asking it, may take.
 const ASKED_WITHIN: Duration = Duration::from_secs(10);
 /// After this long without a check the server ends the session of a holder that promised to check.
-const CHECKED_WITHIN: &str = "10s";
+const CHECKED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Options for the session of a lock whose holder checks it at least every few seconds: the server ends it when nothing
 /// was heard for ten. A holder that is frozen, or whose machine vanished, would otherwise keep the lock for ever.
 #[must_use]
 pub fn checked_often(options: &PgConnectOptions) -> PgConnectOptions {
-    options.clone().options([("idle_session_timeout", CHECKED_WITHIN)])
+    checked_within(options, CHECKED_WITHIN)
+}
+
+/// The same for a holder that checks more often, so that a frozen one is replaced sooner.
+#[must_use]
+pub fn checked_within(options: &PgConnectOptions, limit: Duration) -> PgConnectOptions {
+    options.clone().options([("idle_session_timeout", limit.as_millis().to_string())])
 }
 
 /// A session that holds an advisory lock. Dropping it closes the session, which gives the lock back.

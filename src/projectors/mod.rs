@@ -21,6 +21,7 @@ mod copy;
 pub mod directory;
 mod error;
 pub mod holdings;
+pub mod jobs;
 mod parking;
 pub mod prices;
 mod projection;

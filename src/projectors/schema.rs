@@ -44,7 +44,7 @@ macro_rules! schemas {
     };
 }
 
-schemas!["directory" 1, "holdings" 1, "prices" 1, "valuations" 1, "activity" 1, "risk" 1];
+schemas!["directory" 1, "holdings" 1, "prices" 1, "valuations" 1, "activity" 1, "risk" 1, "jobs" 1];
 
 impl Schema {
     /// The read model of that name.

@@ -26,7 +26,7 @@ use super::projection::{ReadModel, Readiness};
 use super::risk::{Engine, Risk};
 use super::stream_events::StreamEvents;
 use super::valuations::Valuations;
-use super::{Error, activity, directory, holdings, prices, schema};
+use super::{Error, activity, directory, holdings, jobs, prices, schema};
 use crate::domain::ids::{AssetId, MARKET_SHARD, Position, Shard, StreamId};
 use crate::event_store::{self, read};
 
@@ -136,6 +136,7 @@ pub async fn unpark(
         "directory" => job.run(async { Ok(directory::Directory::default()) }).await,
         "activity" => job.run(async { Ok(activity::Activity::default()) }).await,
         "prices" => job.run(async { Ok(prices::Prices::default()) }).await,
+        "jobs" => job.run(async { Ok(jobs::Jobs::default()) }).await,
         "holdings" => {
             // Also where it had caught up before: what is made from it may not have followed.
             let unparked = job.run(async { Ok(holdings::Holdings::default()) }).await;

@@ -16,7 +16,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::{Error, log};
-use crate::domain::ids::{Epoch, MARKET_SHARD, PORTFOLIO_SHARDS, PortfolioId, Position, Shard};
+use crate::domain::ids::{
+    Epoch, JOB_SHARD_FIRST, MARKET_SHARD, PORTFOLIO_SHARDS, PortfolioId, Position, Shard,
+};
 use crate::event_store::read;
 
 /// How often checkpoints are asked for while somebody waits.
@@ -200,9 +202,16 @@ impl Checkpoints {
 fn wants(shards: &[Shard], read_models: &[&'static str], portfolio: Option<Shard>) -> Vec<Want> {
     let mut wants = Vec::new();
     for read_model in read_models {
+        let follows_jobs = *read_model == "jobs";
         let follows_market = matches!(*read_model, "directory" | "prices");
-        let follows_portfolios = *read_model != "prices";
+        let follows_portfolios = !matches!(*read_model, "prices" | "jobs");
         for shard in shards {
+            if shard.0 >= JOB_SHARD_FIRST {
+                if follows_jobs {
+                    wants.push(Want::Events(read_model, *shard));
+                }
+                continue;
+            }
             match (*shard == MARKET_SHARD, JOINED.contains(read_model)) {
                 (true, true) => match portfolio {
                     Some(shard) => wants.push(Want::Prices(read_model, shard)),
@@ -225,6 +234,14 @@ mod tests {
     fn a_trade_is_waited_for_in_its_shard_only() {
         assert_eq!(wants(&[Shard(7)], &["holdings"], None), [Want::Events("holdings", Shard(7))]);
         assert_eq!(wants(&[Shard(7)], &["prices"], None), []);
+    }
+
+    #[test]
+    fn a_job_is_waited_for_where_jobs_are() {
+        let jobs = Shard(JOB_SHARD_FIRST);
+        assert_eq!(wants(&[jobs], &["jobs"], None), [Want::Events("jobs", jobs)]);
+        assert_eq!(wants(&[jobs], &["holdings", "directory", "valuations"], None), []);
+        assert_eq!(wants(&[Shard(7), MARKET_SHARD], &["jobs"], None), []);
     }
 
     #[test]

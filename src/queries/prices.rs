@@ -41,6 +41,37 @@ pub struct SourceRow {
     pub close_price: Option<Decimal>,
 }
 
+/// A price that was held back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldPriceRow {
+    /// Its id.
+    pub held_id: Uuid,
+    /// The asset.
+    pub asset_id: Uuid,
+    /// The asset's symbol today.
+    pub symbol: String,
+    /// Whose price.
+    pub source: String,
+    /// The instant, of a tick.
+    pub at: Option<DateTime<Utc>>,
+    /// The day, of a close.
+    pub day: Option<NaiveDate>,
+    /// Price of one unit, in quote units.
+    pub price: Decimal,
+    /// Units traded, if told.
+    pub volume: Option<Decimal>,
+    /// The price that it is far from.
+    pub last_price: Decimal,
+    /// Why it is held.
+    pub reason: String,
+    /// When the log took it.
+    pub held_at: DateTime<Utc>,
+    /// `waiting`, `accepted` or `dismissed`.
+    pub state: String,
+    /// Of the event that says so.
+    pub position: i64,
+}
+
 /// Which closes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CloseFilter {
@@ -91,4 +122,29 @@ pub async fn list_sources(pool: &PgPool, asset_id: AssetId) -> Result<Answer<Vec
         .fetch_all(&mut *tx)
         .await?;
     snapshot::answer(&mut tx, &[market("prices")], &[asset_id.price_stream()], rows).await
+}
+
+/// Prices that were held back and are in this state (`waiting`, `accepted`, `dismissed`), in the order in which they came to it.
+///
+/// # Errors
+/// [`Error::BadCursor`], the database.
+pub async fn list_held_prices(
+    pool: &PgPool,
+    state: &str,
+    page: &PageRequest,
+) -> Result<Answer<Page<HeldPriceRow>>, Error> {
+    let list = format!("held prices {state}");
+    let after: Option<i64> = page.key(&list)?;
+    let mut tx = snapshot::begin(pool).await?;
+    let rows = sqlx::query_file_as!(
+        HeldPriceRow,
+        "projections/prices/list_held_prices.sql",
+        state,
+        after.unwrap_or(0),
+        page.rows()
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let page = page.page(&list, rows, |row| row.position);
+    snapshot::answer(&mut tx, &[market("prices")], &[], page).await
 }

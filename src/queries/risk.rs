@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::Error;
 use super::snapshot::{self, Answer};
-use crate::domain::ids::PortfolioId;
+use crate::domain::ids::{PortfolioId, Position, Shard};
 
 /// A portfolio's live risk, and all that it is a function of.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,4 +63,29 @@ pub async fn find_risk(pool: &PgPool, id: PortfolioId) -> Result<Option<Answer<R
     let Some(row) = found else { return Ok(None) };
     let sources = [("risk", id.stream().shard())];
     snapshot::answer(&mut tx, &sources, &[id.stream()], row).await.map(Some)
+}
+
+/// How far risk is with requests to compute everything anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recomputed {
+    /// Portfolios that were computed since.
+    pub done: u64,
+    /// All portfolios.
+    pub total: u64,
+    /// The shards whose checkpoints have not passed the request.
+    pub waiting: Vec<i16>,
+}
+
+/// Counts the portfolios that have obeyed requests at these places.
+///
+/// # Errors
+/// The database.
+pub async fn count_recomputed(pool: &PgPool, requests: &[(Shard, Position)]) -> Result<Recomputed, Error> {
+    let shards: Vec<i16> = requests.iter().map(|(shard, _)| shard.0).collect();
+    let positions: Vec<i64> = requests.iter().map(|(_, position)| position.0).collect();
+    let found = sqlx::query_file!("projections/risk/count_recomputed.sql", &shards, &positions)
+        .fetch_one(pool)
+        .await?;
+    let count = |count: i64| u64::try_from(count).unwrap_or_default();
+    Ok(Recomputed { done: count(found.done), total: count(found.total), waiting: found.waiting })
 }

@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::Error;
-use crate::domain::ids::{Epoch, MARKET_SHARD, PORTFOLIO_SHARDS, Position, Shard, StreamId};
+use crate::domain::ids::{
+    Epoch, JOB_SHARD_FIRST, MARKET_SHARD, PORTFOLIO_SHARDS, Position, SHARDS, Shard, StreamId,
+};
 
 /// The moment that an answer is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +36,11 @@ pub type Source = (&'static str, Shard);
 /// All of a read model that follows portfolios.
 pub(super) fn portfolio_shards(read_model: &'static str) -> impl Iterator<Item = Source> {
     (0..PORTFOLIO_SHARDS).map(move |shard| (read_model, Shard(shard)))
+}
+
+/// All of the read model that follows jobs.
+pub(super) fn job_shards() -> impl Iterator<Item = Source> {
+    (JOB_SHARD_FIRST..SHARDS).map(|shard| ("jobs", Shard(shard)))
 }
 
 /// The part of a read model that follows the market.

@@ -6,8 +6,10 @@
 mod api;
 pub mod demo;
 pub mod epoch;
+pub mod fetch;
 pub mod generate;
 pub mod healthcheck;
+pub mod jobs;
 pub mod log_transfer;
 pub mod parked;
 pub mod play;
@@ -16,11 +18,13 @@ mod project;
 pub mod rebuild;
 mod relay;
 pub mod replay;
+mod schedule;
 pub mod seal;
 pub mod status;
 pub mod topics;
 pub mod verify;
 mod visit;
+mod work;
 
 use std::process::ExitCode;
 
@@ -38,6 +42,10 @@ pub enum Role {
     Relay,
     /// The projector of the read model of this name.
     Project(String),
+    /// Due times to runs.
+    Schedule,
+    /// Runs to what they are for.
+    Work,
 }
 
 /// The names `insight project` takes.
@@ -54,7 +62,7 @@ pub fn read_model_names() -> Vec<&'static str> {
 pub fn all(settings: &Settings) -> Vec<Role> {
     let relay = process::kafka(settings).is_some().then_some(Role::Relay);
     let projectors = project::NAMES.iter().map(|name| Role::Project((*name).into()));
-    [Role::Api].into_iter().chain(relay).chain(projectors).collect()
+    [Role::Api].into_iter().chain(relay).chain(projectors).chain([Role::Schedule, Role::Work]).collect()
 }
 
 /// Runs roles until the process is asked to end.

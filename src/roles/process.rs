@@ -6,10 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
-use super::{Role, api, epoch, project, relay};
+use super::{Role, api, epoch, project, relay, schedule, work};
 use crate::clock::Clock;
+use crate::commands::{self, Commands};
 use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
 use crate::kafka::{KafkaSettings, topics};
@@ -63,6 +65,8 @@ impl Process {
                 Role::Api => api::spawn(self).await?,
                 Role::Relay => relay::spawn(self)?,
                 Role::Project(name) => project::spawn(self, name).await?,
+                Role::Schedule => schedule::spawn(self),
+                Role::Work => work::spawn(self).await?,
             }
         }
         Ok(())
@@ -76,6 +80,20 @@ impl Process {
             None => Source::Store(StoreTail::start(self.pool.clone(), WindowLimits::default())),
         };
         self.source.get_or_init(open).clone()
+    }
+
+    /// A write side for a role of this process. It ends when the guard is dropped, after what the role still had to say.
+    pub(super) fn commands(&self, task: &str) -> (Commands, DropGuard) {
+        let said = CancellationToken::new();
+        let (commands, appending) = Commands::start(
+            self.options.clone(),
+            self.pool.clone(),
+            self.clock.clone(),
+            commands::Settings::default(),
+            said.clone(),
+        );
+        self.shutdown.spawn(task, appending);
+        (commands, said.drop_guard())
     }
 
     /// Whether this process has a private server, and nobody else its database.
@@ -128,7 +146,7 @@ pub(super) async fn connect(options: &PgConnectOptions, settings: &Settings) -> 
 }
 
 /// What this process is called where others see it: in PostgreSQL's list of sessions, among the members of a group.
-fn name() -> String {
+pub(super) fn name() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     // PostgreSQL cuts names off; the number is what tells two processes apart, so it stands first.
     let host: String = host.trim().chars().take(40).collect();

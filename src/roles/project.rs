@@ -3,11 +3,12 @@
 use super::process::Process;
 use crate::config;
 use crate::projectors::risk::{Engine, Risk};
-use crate::projectors::{self, activity, directory, holdings, prices, valuations};
+use crate::projectors::{self, activity, directory, holdings, jobs, prices, valuations};
 use crate::risk;
 
 /// Every read model, in an order in which each comes after what it is made from.
-pub(super) const NAMES: &[&str] = &["directory", "holdings", "prices", "activity", "valuations", "risk"];
+pub(super) const NAMES: &[&str] =
+    &["directory", "holdings", "prices", "activity", "valuations", "risk", "jobs"];
 
 /// How risk is computed, as told.
 pub(super) fn engine(settings: &config::Risk) -> Engine {
@@ -45,6 +46,10 @@ pub(super) async fn spawn(process: &Process, name: &str) -> anyhow::Result<()> {
         }
         "activity" => {
             let model = activity::Activity::default();
+            tasks.spawn(task, projectors::run_with(model, source, pool, cancel, bounds));
+        }
+        "jobs" => {
+            let model = jobs::Jobs::default();
             tasks.spawn(task, projectors::run_with(model, source, pool, cancel, bounds));
         }
         "valuations" => {

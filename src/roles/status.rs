@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::kafka::groups::{self, Member};
 use crate::kafka::{KafkaSettings, topics};
 use crate::queries;
-use crate::queries::status::{Bus, BusNames, Owner, ReadModel, Status, load};
+use crate::queries::status::{Bus, BusNames, Owner, ReadModel, Status, Work, Worker, WorkerRun, load};
 use crate::relay;
 
 /// How long the brokers may take to say who is in a group.
@@ -103,6 +103,14 @@ fn table(status: &Status) -> String {
             ));
         }
     }
+    let Work { scheduler, jobs, open_runs, waiting_seconds, workers } = &status.work;
+    line(format!("\nscheduler: {}", scheduler.as_ref().map_or("nobody", |scheduler| &scheduler.who)));
+    line(format!("{jobs} jobs, {open_runs} open runs, the first one waits for {waiting_seconds:.0} s"));
+    for worker in workers {
+        let Worker { who, slots, shards, runs } = worker;
+        line(format!("worker {who}: {} of {slots} slots in use, shards {}", runs.len(), ranges(shards)));
+        runs.iter().for_each(|run| line(told(run)));
+    }
     if let Some(Bus { relay, topics, .. }) = &status.bus {
         line(format!("\nrelay: {}", relay.as_ref().map_or("nobody", |relay| &relay.who)));
         for topic in topics {
@@ -116,6 +124,16 @@ fn table(status: &Status) -> String {
         line(format!("\nstuck: {reason}"));
     }
     text
+}
+
+fn told(run: &WorkerRun) -> String {
+    let WorkerRun { job, run_id, attempt, seconds, done, total } = run;
+    let job = job.as_deref().unwrap_or("a job");
+    let progress = match (done, total) {
+        (Some(done), Some(total)) => format!(", {done} of {total}"),
+        _ => String::new(),
+    };
+    format!("  {job}, run {run_id}, attempt {attempt}, for {seconds:.0} s{progress}")
 }
 
 fn owners(owners: &[Owner]) -> String {

@@ -12,6 +12,7 @@ use crate::postgres::{self, EmbeddedError, EmbeddedPostgres, FolderError};
 
 pub(super) struct Visit {
     pub pool: PgPool,
+    pub options: PgConnectOptions,
     embedded: Option<EmbeddedPostgres>,
 }
 
@@ -20,7 +21,7 @@ impl Visit {
     pub(super) async fn open(settings: &Settings) -> anyhow::Result<Self> {
         let (options, embedded) = reach(settings).await?;
         let pool = process::connect(&options, settings).await?;
-        Ok(Self { pool, embedded })
+        Ok(Self { pool, options, embedded })
     }
 
     /// Ends the visit; a server that was started for it is stopped.

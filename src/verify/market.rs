@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, NaiveTime, TimeDelta, Utc};
 
+use super::held::Held;
 use super::payload::{Payload, Unreadable};
 use super::reference::require_id;
 use super::units::Units;
@@ -63,6 +64,8 @@ pub struct Asset {
     pub ranking: Vec<(String, String)>,
     /// By name.
     pub sources: BTreeMap<String, Source>,
+    /// Prices that wait for a word, or have had it; by id.
+    pub held: BTreeMap<String, Held>,
     /// The last event that changed the live price; at first the listing.
     pub live_position: i64,
     /// The listing.
@@ -146,6 +149,13 @@ impl Market {
                 None => Ok(()),
                 Some((owner, _)) => Err(Unreadable(format!("claims a symbol that names {owner}"))),
             };
+        }
+        if let Some(id) = stream.strip_prefix("held-") {
+            require_id(payload, "held_id", id)?;
+            let asset_id = payload.text("asset_id")?;
+            let asset = self.assets.get_mut(&asset_id);
+            let asset = asset.ok_or_else(|| Unreadable(format!("is about the unknown asset {asset_id}")))?;
+            return Held::take(&mut Arc::make_mut(asset).held, id, event, payload);
         }
         let id = stream.strip_prefix("asset-").or_else(|| stream.strip_prefix("price-"));
         let id = id.ok_or_else(|| Unreadable(format!("stands in an unknown kind of stream, {stream}")))?;
@@ -291,6 +301,7 @@ impl Asset {
             delisted_on: self.delisted_on.clone(),
             ranking: self.ranking.clone(),
             sources: self.sources.iter().map(slim).collect(),
+            held: BTreeMap::new(),
             ..*self
         }
     }
@@ -321,6 +332,7 @@ impl Asset {
             position: event.position.0,
             ranking: Vec::new(),
             sources: BTreeMap::new(),
+            held: BTreeMap::new(),
             live_position: event.position.0,
             listed_position: event.position.0,
             touched: event.position.0,

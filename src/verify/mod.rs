@@ -22,7 +22,9 @@ mod bookkeeping;
 mod checkpoints;
 mod directory;
 mod golden;
+mod held;
 mod holdings;
+pub mod jobs;
 pub mod ledger;
 mod log;
 pub mod market;
@@ -67,13 +69,14 @@ pub use topic::{TopicReport, verify_topic};
 const ATTEMPTS: usize = 4;
 
 /// Every read model and the shards it is made from, in the order in which they are made from each other.
-const READ_MODELS: [(&str, RangeInclusive<i16>); 6] = [
+const READ_MODELS: [(&str, RangeInclusive<i16>); 7] = [
     ("directory", 0..=32),
     ("holdings", 0..=31),
     ("prices", 32..=32),
     ("valuations", 0..=31),
     ("activity", 0..=31),
     ("risk", 0..=31),
+    ("jobs", 33..=40),
 ];
 
 /// Why there is no verdict. What is merely wrong is in the [`Report`].
@@ -269,7 +272,7 @@ async fn load(
     Ok(read_models)
 }
 
-/// Compares investors, assets and prices.
+/// Compares investors, assets, prices and jobs.
 async fn check_market(
     rows: &mut Rows<'_>,
     read_models: &ReadModels,
@@ -282,6 +285,9 @@ async fn check_market(
     };
     if let Some(directory) = read_models.get("directory") {
         directory::check(rows, &held_by(directory)).await?;
+    }
+    if let Some(jobs) = read_models.get("jobs") {
+        jobs::check(rows, &held_by(jobs)).await?;
     }
     if let Some(prices) = read_models.get("prices") {
         let scope = match needed {

@@ -63,6 +63,29 @@ impl Payload {
         if self.optional_text(name)?.is_none() { Ok(None) } else { self.instant(name).map(Some) }
     }
 
+    pub(super) fn whole(&self, name: &str) -> Result<i64, Unreadable> {
+        self.optional_whole(name)?.ok_or_else(|| Unreadable(format!("has no `{name}`")))
+    }
+
+    pub(super) fn optional_whole(&self, name: &str) -> Result<Option<i64>, Unreadable> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => {
+                let no_number = || Unreadable(format!("has a `{name}` that is no whole number: {value}"));
+                value.as_i64().map(Some).ok_or_else(no_number)
+            }
+        }
+    }
+
+    /// A list of texts; an absent one is empty.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, Unreadable> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|_| Unreadable(format!("has a `{name}` that is no list of texts: {value}"))),
+        }
+    }
+
     pub(super) fn object(&self, name: &str) -> Option<Self> {
         self.0.get(name).filter(|value| value.is_object()).cloned().map(Self)
     }

@@ -1,11 +1,13 @@
 //! Live prices and closes, compared.
 
+use super::held::Held;
 use super::market::{Asset, Live, Market, Source};
 use super::rows::{Row, Rows, Scope, Table};
 
 const QUOTES: Table = Table { name: "prices.quotes", keys: &["asset_id"] };
 const SOURCES: Table = Table { name: "prices.price_sources", keys: &["asset_id", "source"] };
 const CLOSES: Table = Table { name: "prices.closes", keys: &["asset_id", "source", "day"] };
+const HELD: Table = Table { name: "prices.held_prices", keys: &["asset_id", "held_id"] };
 
 /// Compares the prices of all assets, or of some.
 pub(super) async fn check(rows: &mut Rows<'_>, scope: &Scope, market: &Market) -> Result<(), sqlx::Error> {
@@ -23,7 +25,11 @@ pub(super) async fn check(rows: &mut Rows<'_>, scope: &Scope, market: &Market) -
     let closes = assets().map(|(id, asset)| {
         (id.clone(), asset.sources.iter().flat_map(|(name, source)| close_rows(id, name, source)).collect())
     });
-    rows.compare(&CLOSES, scope, closes).await
+    rows.compare(&CLOSES, scope, closes).await?;
+    let held = assets().map(|(id, asset)| {
+        (id.clone(), asset.held.iter().map(|(held_id, held)| held_row(id, held_id, held)).collect())
+    });
+    rows.compare(&HELD, scope, held).await
 }
 
 fn quote_row(id: &String, asset: &Asset) -> Row {
@@ -57,6 +63,23 @@ fn source_row(id: &String, name: &String, source: &Source) -> Row {
         ("close_day", close.map(|(day, _)| day).into()),
         ("close_price", close.map(|(_, close)| close.price).into()),
         ("close_position", close.map(|(_, close)| close.position).into()),
+    ]
+}
+
+fn held_row(id: &String, held_id: &String, held: &Held) -> Row {
+    vec![
+        ("asset_id", id.into()),
+        ("held_id", held_id.into()),
+        ("source", (&held.source).into()),
+        ("at", held.at.into()),
+        ("day", held.day.as_ref().into()),
+        ("price", held.price.into()),
+        ("volume", held.volume.into()),
+        ("last_price", held.last_price.into()),
+        ("reason", (&held.reason).into()),
+        ("held_at", held.held_at.into()),
+        ("state", held.state.into()),
+        ("position", held.position.into()),
     ]
 }
 

@@ -4,10 +4,11 @@
 //! cuts. Every fact of a portfolio is kept, and the [ledger](super::ledger) sorts and folds them all. So whoever
 //! agrees with it to the last digit does not agree because both have the same mistake.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::jobs::{self, Job};
 use super::market::Market;
 use super::payload::{Payload, Unreadable};
 use super::units::Units;
@@ -22,6 +23,10 @@ pub struct Reference {
     pub portfolios: BTreeMap<String, Portfolio>,
     /// Assets, symbols and prices.
     pub market: Market,
+    /// By id.
+    pub jobs: BTreeMap<String, Job>,
+    /// By shard, where it was asked for that all risk be computed anew.
+    pub requests: BTreeMap<i16, BTreeSet<i64>>,
 }
 
 /// An investor, without personal data.
@@ -150,7 +155,23 @@ impl Reference {
                 None => Err(told("stands before the opening")),
             };
         }
+        if let Some(id) = stream.strip_prefix("job-") {
+            return jobs::take(&mut self.jobs, id, event, &payload);
+        }
+        if let Some(shard) = stream.strip_prefix("shard-") {
+            return self.shard(shard, event, &payload);
+        }
         self.market.take(event, &payload)
+    }
+
+    fn shard(&mut self, shard: &str, event: &Envelope, payload: &Payload) -> Result<(), Unreadable> {
+        if &*event.event_type != "RiskRecomputeRequested" || event.shard.0.to_string() != shard {
+            return Err(Unreadable(format!("{} does not belong into shard-{shard}", event.event_type)));
+        }
+        payload.text("job_id")?;
+        payload.text("run_id")?;
+        self.requests.entry(event.shard.0).or_default().insert(event.position.0);
+        Ok(())
     }
 
     fn investor(&mut self, id: &str, event: &Envelope, payload: &Payload) -> Result<(), Unreadable> {

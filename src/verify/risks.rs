@@ -39,6 +39,7 @@ struct Named {
     portfolio_id: String,
     portfolio_position: i64,
     price_position: i64,
+    request_position: i64,
     model_cut: i64,
     window: usize,
     seed: u64,
@@ -73,6 +74,7 @@ struct Job {
     base_currency: String,
     parts: Vec<Part>,
     price_position: i64,
+    request_position: i64,
 }
 
 /// What a model is made from: cut, window, seed, the bits of ν, paths.
@@ -142,6 +144,7 @@ impl Risks {
                 base_currency: portfolio.settings_at(named.portfolio_position).base_currency.clone(),
                 parts,
                 price_position,
+                request_position: obeyed(reference, portfolio.shard, checkpoints, named.request_position),
             });
         }
     }
@@ -201,6 +204,14 @@ async fn compare(
     rows.compare(&RISKS, &scope, groups.into_iter()).await
 }
 
+/// The request that a row should have obeyed: the last one that the checkpoint has passed. Rows may be ahead of it, since they
+/// are written before it passes; the row's own word is taken for which one that is, if it is one.
+fn obeyed(reference: &Reference, shard: i16, checkpoints: &Checkpoints, named: i64) -> i64 {
+    let Some(requests) = reference.requests.get(&shard) else { return 0 };
+    let passed = requests.range(..=checkpoints.position(shard)).next_back().copied().unwrap_or(0);
+    if named > passed && requests.contains(&named) { named } else { passed }
+}
+
 /// The engine takes its time: not on a thread that others wait for.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -242,6 +253,7 @@ impl Job {
             ("shard", self.shard.into()),
             ("portfolio_position", self.portfolio_position.into()),
             ("price_position", self.price_position.into()),
+            ("request_position", self.request_position.into()),
             ("model_cut", self.model.0.into()),
             ("model_hash", model.hash().into()),
             ("engine_version", (&figures["engine_version"].to_string()).into()),
@@ -277,6 +289,7 @@ impl Named {
             portfolio_id: text("portfolio_id")?.to_owned(),
             portfolio_position: text("portfolio_position")?.parse().ok()?,
             price_position: text("price_position")?.parse().ok()?,
+            request_position: text("request_position")?.parse().ok()?,
             model_cut: text("model_cut")?.parse().ok()?,
             window: number("window")?,
             seed: simulated["seed"].as_u64()?,

@@ -1,5 +1,5 @@
 //! A history drawn from a seed: every cost basis and treatment of fees, tracked cash and none, shorts, three base
-//! currencies, trades out of order, ticks and closes from several sources. The same seed draws the same commands.
+//! currencies, trades out of order, ticks and closes from several sources, and jobs. The same seed draws the same commands.
 //!
 //! Many of them are refused, as they should be: what is drawn does not look at what is held.
 
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::ledger::{register, request};
+use crate::random_jobs::RandomJobs;
 
 const COST_BASES: [CostBasis; 4] = [CostBasis::Fifo, CostBasis::Lifo, CostBasis::Hifo, CostBasis::Average];
 const BASES: [&str; 3] = ["USD", "EUR", "GBP"];
@@ -44,6 +45,8 @@ const PAIRS_FROM: usize = 6;
 /// Draws commands and sends them.
 pub struct RandomHistory {
     random: StdRng,
+    /// Drawn from a sequence of their own.
+    jobs: RandomJobs,
     today: NaiveDate,
     assets: Vec<AssetId>,
     portfolios: Vec<PortfolioId>,
@@ -58,6 +61,7 @@ impl RandomHistory {
     pub async fn start(commands: &Commands, seed: u64) -> Self {
         let mut history = Self {
             random: StdRng::seed_from_u64(seed),
+            jobs: RandomJobs::new(seed),
             today: Clock::System.now().date_naive(),
             assets: Vec::new(),
             portfolios: Vec::new(),
@@ -102,7 +106,10 @@ impl RandomHistory {
 
     /// Sends so many more commands.
     pub async fn go_on(&mut self, commands: &Commands, count: usize) {
-        for _ in 0..count {
+        for n in 0..count {
+            if n % 4 == 3 {
+                self.jobs.go_on(commands).await;
+            }
             let drawn = self.below(self.portfolios.len());
             let portfolio_id = self.portfolios[drawn];
             match self.below(100) {

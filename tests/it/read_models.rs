@@ -8,6 +8,7 @@ use insight::feed::Source;
 use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
+use insight::projectors::jobs::Jobs;
 use insight::projectors::prices::Prices;
 use insight::projectors::risk::{Engine, Risk};
 use insight::projectors::valuations::Valuations;
@@ -17,9 +18,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// The read models that follow from the log alone, to the digit.
-pub const NAMES: [&str; 5] = ["directory", "holdings", "prices", "valuations", "activity"];
+pub const NAMES: [&str; 6] = ["directory", "holdings", "prices", "valuations", "activity", "jobs"];
 /// Risk as well, whose rows are a function of what they name, and of when they were computed.
-pub const ALL: [&str; 6] = ["directory", "holdings", "prices", "valuations", "activity", "risk"];
+pub const ALL: [&str; 7] = ["directory", "holdings", "prices", "valuations", "activity", "risk", "jobs"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Their projectors. Killed wherever they stand when dropped.
@@ -33,6 +34,7 @@ impl Projectors {
         all.spawn(Prices::default(), source, pool);
         all.spawn(Valuations::open(source, pool).await.unwrap(), source, pool);
         all.spawn(Activity::default(), source, pool);
+        all.spawn(Jobs::default(), source, pool);
         let simulation = Simulation { seed: 11, degrees_of_freedom: 5.0, paths: 1_024 };
         let engine = Engine { window: 120, simulation, threads: 1 };
         all.spawn(Risk::open(source, pool, engine).await.unwrap(), source, pool);

@@ -280,6 +280,95 @@ const ROWS: &[Damage] = &[
     ),
 ];
 
+/// The read model of jobs: a column of every kind, a row too many and too few.
+const JOBS: &[Damage] = &[
+    (
+        &["update jobs.jobs set due_taken = due_taken + interval '1 second' where due_taken is not null"],
+        ", due_taken",
+        "should be",
+    ),
+    (
+        &[
+            "update jobs.jobs set symbols = array_append(symbols, 'OMEGA') where position = (select max(position) from jobs.jobs)",
+        ],
+        ", symbols",
+        "OMEGA",
+    ),
+    (
+        &[
+            "update jobs.jobs set interval_seconds = coalesce(interval_seconds, 0) + 1 where position = (select min(position) from jobs.jobs)",
+        ],
+        ", interval_seconds",
+        "is ",
+    ),
+    (
+        &[
+            "update jobs.jobs set defined_by = 'somebody' where position = (select min(position) from jobs.jobs)",
+        ],
+        ", defined_by",
+        "is somebody",
+    ),
+    (
+        &["update jobs.jobs set removed_at = settings_at where removed_at is null"],
+        ", removed_at",
+        "should be null",
+    ),
+    (
+        &["delete from jobs.jobs where position = (select max(position) from jobs.jobs)"],
+        "jobs.jobs",
+        "is missing",
+    ),
+    (
+        &[
+            "insert into jobs.jobs select gen_random_uuid(), name, kind, crontab, time_zone, interval_seconds, soft_limit_seconds, time_limit_seconds, attempts_max, retry_pause_seconds, overlap, symbols, source, defined_by, defined_at, defined_position, settings_at, due_taken, removed_at, version, position from jobs.jobs limit 1",
+        ],
+        "jobs.jobs",
+        "should not be there",
+    ),
+    (
+        &[
+            "update jobs.runs set state = 'finished' where scheduled_position = (select max(scheduled_position) from jobs.runs where state <> 'finished')",
+        ],
+        ", state",
+        "is finished",
+    ),
+    (
+        &[
+            "update jobs.runs set attempt = attempt + 1 where scheduled_position = (select max(scheduled_position) from jobs.runs)",
+        ],
+        ", attempt",
+        "should be",
+    ),
+    (&["update jobs.runs set run_id = gen_random_uuid() where run_id is not null"], ", run_id", "should be"),
+    (&["update jobs.runs set open_run_id = null where state = 'skipped'"], ", open_run_id", "is null"),
+    (&["update jobs.runs set result = result || '!' where state = 'finished'"], ", result", "prices"),
+    (&["update jobs.runs set reason = null where reason is not null"], ", reason", "is null"),
+    (
+        &["update jobs.runs set ended_at = ended_at + interval '1 microsecond' where ended_at is not null"],
+        ", ended_at",
+        "should be",
+    ),
+    (
+        &["delete from jobs.runs where scheduled_position = (select min(scheduled_position) from jobs.runs)"],
+        "jobs.runs",
+        "is missing",
+    ),
+    (
+        &[
+            "insert into jobs.runs select job_id, scheduled_position + 1000000, run_id, due_at, trigger, state, missed, retry_of, retried_by, open_run_id, attempt, reason, result, scheduled_at, started_at, ended_at, retry_at, position from jobs.runs limit 1",
+        ],
+        "jobs.runs",
+        "should not be there",
+    ),
+    (
+        &[
+            "update jobs.checkpoints set position = position - 1, scanned_to = position - 1 where position = (select max(position) from jobs.checkpoints)",
+        ],
+        "jobs checkpoint",
+        "is not of that shard",
+    ),
+];
+
 /// Checkpoints and what is parked.
 const PLACES: &[Damage] = &[
     (
@@ -362,6 +451,13 @@ const PLACES: &[Damage] = &[
 
 /// The log.
 const LOG: &[Damage] = &[
+    (
+        &[
+            "update events set payload = jsonb_set(payload::jsonb, '{attempt}', '9')::json where position = (select max(position) from events where event_type = 'RunFinished')",
+        ],
+        "position",
+        "ends attempt 9",
+    ),
     (
         &[
             "update events set payload = replace(payload::text, '\"amount\":\"', '\"amount\":\"1')::json where position = (select max(position) from events where event_type = 'AssetBought')",
@@ -584,7 +680,7 @@ async fn every_kind_of_damage_is_found_and_named() {
     let report = verify(&original.pool).await.unwrap();
     assert!(report.is_clean(), "{report}");
     // Copies are made one after the other, and looked at several at a time.
-    let copies = futures::stream::iter([ROWS, PLACES, LOG, STRUCTURE].concat()).then(|damage| {
+    let copies = futures::stream::iter([ROWS, JOBS, PLACES, LOG, STRUCTURE].concat()).then(|damage| {
         let original = &original;
         async move { (environment::copy_of(original).await, damage) }
     });

@@ -17,7 +17,7 @@ use crate::world::{ASSETS, Accepted, World, read_at};
 
 const PORTFOLIOS: usize = 1_000;
 const BATCHES: usize = 16;
-const HELD: usize = 20;
+pub(super) const HELD: usize = 20;
 const TRADES: usize = 200;
 /// Days of closes: enough for the model's window.
 const CLOSES: usize = 1_100;
@@ -148,7 +148,7 @@ pub async fn after_a_trade(_: Settings) -> anyhow::Result<Measured> {
 }
 
 /// A close on every weekday for every asset.
-fn closes(world: &World) -> String {
+pub(super) fn closes(world: &World) -> String {
     let start = NaiveDate::from_ymd_opt(2018, 1, 1).expect("a day");
     let weekdays = start.iter_days().filter(|day| !matches!(day.weekday(), Weekday::Sat | Weekday::Sun));
     let days: Vec<NaiveDate> = weekdays.take(CLOSES).collect();

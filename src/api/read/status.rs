@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::failed;
 use crate::api::Api;
@@ -32,6 +33,8 @@ struct Status {
     appended_per_second: f64,
     /// Each read model.
     read_models: Vec<StatusReadModel>,
+    /// Scheduled work.
+    work: StatusWork,
     /// The way to the bus; absent where there is none.
     #[schema(required = false)]
     bus: StatusBus,
@@ -110,6 +113,58 @@ struct StatusParked {
     reason: String,
 }
 
+/// Scheduled work.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "described")]
+struct StatusWork {
+    /// Who makes runs of due times; null if nobody does.
+    scheduler: Option<StatusOwner>,
+    /// Jobs that become due by themselves.
+    jobs: i64,
+    /// Runs that may begin or are being carried out.
+    open_runs: i64,
+    /// How long the first of them that nobody carries out has waited.
+    waiting_seconds: f64,
+    /// Processes that carry out runs.
+    workers: Vec<StatusWorker>,
+}
+
+/// A process that carries out runs.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "described")]
+struct StatusWorker {
+    /// The process, as it calls itself.
+    #[schema(example = "insight/4711@ledger-1 9c2e11af")]
+    who: String,
+    /// Runs that it carries out at once.
+    #[schema(example = 2)]
+    slots: i16,
+    /// The shards whose runs it takes.
+    shards: Vec<i16>,
+    /// What it carries out.
+    runs: Vec<StatusRun>,
+}
+
+/// A run that is being carried out.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "described")]
+struct StatusRun {
+    /// The name of its job; null if that is not known yet.
+    #[schema(example = "nightly")]
+    job: Option<String>,
+    /// The run.
+    run_id: Uuid,
+    /// The attempt, from 1.
+    #[schema(example = 1)]
+    attempt: i32,
+    /// Since so long.
+    seconds: f64,
+    /// How much is done; null if that is not known.
+    done: Option<i64>,
+    /// Of how much; null if that is not known.
+    total: Option<i64>,
+}
+
 /// The way to the bus.
 #[derive(ToSchema)]
 #[allow(dead_code, reason = "described")]
@@ -140,7 +195,7 @@ struct StatusTopic {
 
 /// How the installation is doing
 ///
-/// The end of the log, each read model beside it with who works on it and what is parked, and the way to the bus. It looks
+/// The end of the log, each read model beside it with who works on it and what is parked, who schedules and works, and the way to the bus. It looks
 /// twice, a second apart, to tell rates. What `insight status --json` prints.
 #[utoipa::path(get, path = "/v1/status", tag = "operations", operation_id = "status",
     responses((status = 200, description = "How it is doing", body = Status), StatusProblems))]

@@ -2,7 +2,9 @@
 
 pub(super) mod assets;
 pub(super) mod cash;
+pub(super) mod held_prices;
 pub(super) mod investors;
+pub(super) mod jobs;
 pub(super) mod portfolios;
 pub(super) mod prices;
 pub(super) mod trades;

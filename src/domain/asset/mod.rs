@@ -5,6 +5,6 @@ mod event;
 mod state;
 
 pub(crate) use decide::base_of_pair;
-pub use decide::{ListAsset, Listed, RankSources, list, rank_sources};
+pub use decide::{ListAsset, Listed, RankSources, SOURCES_MAX, list, rank_sources};
 pub use event::*;
 pub use state::{Asset, Listing, SymbolOwner};

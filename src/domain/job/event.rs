@@ -172,6 +172,9 @@ pub struct RunScheduled {
     /// Due times before this one that were missed and are not caught up.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub missed: u32,
+    /// The run that had failed for good and is tried again by this one.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub retry_of: Option<RunId>,
 }
 
 /// Payload of `RunSkipped`.

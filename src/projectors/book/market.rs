@@ -206,7 +206,9 @@ impl Market {
                 moved.day_rates |= matches!(event, AssetEvent::PriceSourcesRanked(_));
             }
             Ok(Event::Price(event)) => self.take_prices(envelope.position, &event, moved),
-            Ok(Event::Investor(_) | Event::Portfolio(_) | Event::Job(_) | Event::Shard(_)) => {}
+            Ok(
+                Event::Investor(_) | Event::Portfolio(_) | Event::Held(_) | Event::Job(_) | Event::Shard(_),
+            ) => {}
             // `prices` parks the stream; to be without its price says the same here.
             Err(malformed) => tracing::error!(
                 position = %envelope.position, stream = %envelope.stream_id, %malformed, "price cannot be read"

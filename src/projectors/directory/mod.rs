@@ -74,7 +74,7 @@ impl ReadModel for Directory {
             }
             Event::Portfolio(event) => self.portfolio(envelope, event)?,
             Event::Asset(event) => self.asset(envelope, event)?,
-            Event::Price(_) | Event::Job(_) | Event::Shard(_) => {}
+            Event::Price(_) | Event::Held(_) | Event::Job(_) | Event::Shard(_) => {}
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! before a source's latest, memory knows nothing, and the statement decides whether one is news.
 
 mod copying;
+mod held;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub struct Prices {
     touched_assets: BTreeSet<AssetId>,
     touched_sources: BTreeSet<(AssetId, Arc<str>)>,
     closes: BTreeMap<CloseKey, CloseChange>,
+    held: held::Held,
 }
 
 type CloseKey = (AssetId, Arc<str>, NaiveDate);
@@ -68,6 +70,7 @@ impl ReadModel for Prices {
         match &fact.event {
             Event::Asset(event) => self.asset(position, event),
             Event::Price(event) => self.prices(position, event),
+            Event::Held(event) => self.held.apply(position, fact.envelope.recorded_at, event),
             Event::Investor(_) | Event::Portfolio(_) | Event::Job(_) | Event::Shard(_) => {}
         }
         Ok(())
@@ -84,6 +87,7 @@ impl ReadModel for Prices {
             .collect();
         upsert_sources(conn, &sources).await?;
         write_closes(conn, &std::mem::take(&mut self.closes)).await?;
+        self.held.flush(conn).await?;
         Ok(())
     }
 
@@ -109,6 +113,7 @@ impl FromLog for Prices {
             copying::quotes(conn, &assets).await?,
             copying::sources(conn, &assets).await?,
             copying::closes(conn, &batch.closes).await?,
+            batch.held.copy(conn).await?,
         ])
     }
 }

@@ -142,6 +142,7 @@ pub async fn rebuild_with(
         "holdings" => from_log::<super::holdings::Holdings>(begun, pool, options, hear).await,
         "activity" => from_log::<super::activity::Activity>(begun, pool, options, hear).await,
         "prices" => from_log::<super::prices::Prices>(begun, pool, options, hear).await,
+        "jobs" => from_log::<super::jobs::Jobs>(begun, pool, options, hear).await,
         _ => from_others(begun, pool, options, hear).await,
     };
     lock.release().await;
@@ -166,6 +167,7 @@ pub async fn roll_back(
         "holdings" => follow(super::holdings::Holdings::default(), old, pool, options, hear).await,
         "activity" => follow(super::activity::Activity::default(), old, pool, options, hear).await,
         "prices" => follow(super::prices::Prices::default(), old, pool, options, hear).await,
+        "jobs" => follow(super::jobs::Jobs::default(), old, pool, options, hear).await,
         _ => follow_others(old, pool, options, hear).await,
     };
     lock.release().await;

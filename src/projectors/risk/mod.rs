@@ -5,6 +5,7 @@
 //! | a fact in a portfolio | that portfolio | at once |
 //! | prices moved | the portfolios that hold them | when no price came for half a second, at the latest after two |
 //! | closes came | a new market model, then every portfolio | two seconds after the last, at the latest ten after the first |
+//! | someone asks for it | every portfolio of the shard | at once, piece by piece; the checkpoint passes the request when all are written |
 //!
 //! A row is a pure function of what it names: the portfolio's position, the exposures with their prices, the cut and
 //! hash of the model, the engine's version. It equals its recomputation, byte for byte. The checkpoint's
@@ -13,33 +14,34 @@
 //!
 //! Figures are computed by the engine's own threads; the transaction waits for them outside the async runtime's.
 
+mod backlog;
 mod exposures;
 mod model;
+mod requests;
+mod rows;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use tokio::time::Instant;
 
+use self::backlog::{Backlog, Key};
 use self::exposures::PricedPortfolio;
 use self::model::Models;
+use self::rows::{compute, upsert};
 use super::book::Book;
-use super::{Checkpoint, Error, Fact, Poison, ReadModel, Readiness, column};
-use crate::analysis::{Figures, MarketModel, Pool, Settings, portfolio_figures};
-use crate::domain::ids::{PortfolioId, Position, Shard};
+use super::{Checkpoint, Error, Fact, Poison, ReadModel, Readiness};
+use crate::analysis::{Pool, Settings};
+use crate::domain::ids::{Position, Shard};
+use crate::domain::job::ShardEvent;
+use crate::events::Event;
 use crate::feed::{Source, Topics};
-use crate::risk::Method;
 
 pub use self::model::Engine;
 
-/// A burst of prices is computed when it pauses …
-const PRICES_PAUSE: Duration = Duration::from_millis(500);
-/// … or when it has gone on for so long.
-const PRICES_WAIT_MAX: Duration = Duration::from_secs(2);
 /// Portfolios computed and written in one statement, with the usual number of paths; fewer with more paths, since a
-/// transaction waits for them.
+/// transaction waits for them. Of those that can wait, so many in one transaction.
 const ROWS_MAX: usize = 500;
 
 /// The risk of every portfolio of our shards.
@@ -47,32 +49,11 @@ pub struct Risk {
     book: Book,
     models: Models,
     pool: Arc<Pool>,
-    /// Computed by the next flush, whatever prices do.
-    urgent: BTreeSet<PortfolioId>,
-    /// Computed when prices pause.
-    later: BTreeSet<PortfolioId>,
-    prices: Burst,
+    backlog: Backlog,
+    /// The last request to compute everything anew, of each shard that had one.
+    requested: BTreeMap<Shard, Position>,
     /// How far the rows of all our portfolios reflect the market.
     reflected: Position,
-}
-
-/// When prices began to move, and when they last did.
-#[derive(Debug, Default, Clone, Copy)]
-struct Burst {
-    first: Option<Instant>,
-    last: Option<Instant>,
-}
-
-impl Burst {
-    fn moved(&mut self, now: Instant) {
-        self.first.get_or_insert(now);
-        self.last = Some(now);
-    }
-
-    /// When the burst is to be computed; never while there is none.
-    fn due(&self) -> Option<Instant> {
-        Some((self.last? + PRICES_PAUSE).min(self.first? + PRICES_WAIT_MAX))
-    }
 }
 
 impl Risk {
@@ -82,7 +63,8 @@ impl Risk {
     /// The database, the feed, or settings that the engine refuses.
     pub async fn open(source: &Source, pool: &PgPool, engine: Engine) -> Result<Self, Error> {
         let book = Book::open(source, pool, Self::NAME).await?;
-        Self::of(book, pool, engine).await
+        let piece = rows_max(engine.simulation);
+        Self::of(book, pool, engine, piece).await
     }
 
     /// As of the rows that there are: for a rebuild.
@@ -91,39 +73,61 @@ impl Risk {
     /// As [`Risk::open`].
     pub async fn at_rest(pool: &PgPool, engine: Engine) -> Result<Self, Error> {
         let book = Book::at_rest(pool, Self::NAME).await?;
-        Self::of(book, pool, engine).await
+        // Checkpoints are there before the rows: a flush writes all of them.
+        Self::of(book, pool, engine, usize::MAX).await
     }
 
-    async fn of(book: Book, pool: &PgPool, settings: Engine) -> Result<Self, Error> {
+    async fn of(book: Book, pool: &PgPool, settings: Engine, piece: usize) -> Result<Self, Error> {
         let engine = Arc::new(Pool::new(settings.threads)?);
         let models = Models::open(pool.clone(), settings, Arc::clone(&engine)).await?;
         Ok(Self {
             book,
             models,
             pool: engine,
-            urgent: BTreeSet::new(),
-            later: BTreeSet::new(),
-            prices: Burst::default(),
+            backlog: Backlog::new(piece),
+            requested: BTreeMap::new(),
             reflected: Position(0),
         })
     }
 
     /// Takes over what the book holds for dirty because of prices.
     fn take_dirty(&mut self) {
-        let dirty = self.book.take_dirty();
-        if !dirty.is_empty() {
-            self.prices.moved(Instant::now());
-            self.later.extend(dirty);
-        }
+        let dirty = self.dirty();
+        self.backlog.prices_moved(dirty, Instant::now());
     }
 
-    fn prices_due(&self) -> bool {
-        self.prices.due().is_some_and(|due| due <= Instant::now())
+    fn dirty(&mut self) -> Vec<Key> {
+        let dirty = self.book.take_dirty();
+        dirty.into_iter().filter_map(|id| Some((self.book.portfolio(id)?.shard, id))).collect()
+    }
+
+    /// Everything of these shards, or of all that are ours.
+    fn all(&self, of: impl Fn(Shard) -> bool) -> Vec<Key> {
+        let keys = self.book.ids().filter_map(|id| Some((self.book.portfolio(id)?.shard, id)));
+        keys.filter(|(shard, _)| of(*shard)).collect()
+    }
+
+    /// Notes the requests among these facts. Returns whether there are any.
+    fn take_requests(&mut self, facts: &[Fact]) -> bool {
+        let mut are_any = false;
+        for fact in facts {
+            let Event::Shard(ShardEvent::RiskRecomputeRequested(_)) = fact.event else { continue };
+            let (shard, position) = (fact.envelope.shard, fact.envelope.position);
+            are_any = true;
+            // A batch that has to wait comes here again.
+            if self.requested.get(&shard).is_none_or(|last| *last < position) {
+                self.requested.insert(shard, position);
+                let all = self.all(|it| it == shard);
+                tracing::info!(%shard, %position, portfolios = all.len(), "computing everything anew");
+                self.backlog.wait(all);
+            }
+        }
+        are_any
     }
 
     /// How far every row reflects the market once the next flush has been.
     fn will_reflect(&self) -> Position {
-        if !self.later.is_empty() && !self.prices_due() {
+        if !self.backlog.ends() {
             return self.reflected;
         }
         // A model that lacks closes that we have seen reflects the market up to its own cut only.
@@ -131,6 +135,12 @@ impl Risk {
         let known = if self.models.is_behind() { self.models.cut().min(market) } else { market };
         self.reflected.max(known)
     }
+}
+
+/// How many portfolios a statement takes.
+fn rows_max(settings: Settings) -> usize {
+    let usual = Settings::default().paths;
+    (ROWS_MAX * usual / settings.paths.max(usual)).max(1)
 }
 
 impl ReadModel for Risk {
@@ -143,7 +153,12 @@ impl ReadModel for Risk {
         // Rows never go back: a model that knows less than theirs is not used. A model ends at a market event, and rows
         // may have been shown to be up to date beyond the last one.
         self.models.reach(shown.min(self.book.market().position())).await?;
-        self.urgent.extend(self.book.take_dirty());
+        let dirty = self.dirty();
+        self.backlog.wait(dirty);
+        // Until all of them are computed, rows are not known to reflect more than those of the new shards do.
+        let least = checkpoints.iter().map(|mine| mine.price_position).min();
+        self.reflected = least.map_or(self.reflected, |least| self.reflected.min(least));
+        self.requested.extend(requests::load(conn, checkpoints).await?);
         Ok(())
     }
 
@@ -151,7 +166,12 @@ impl ReadModel for Risk {
         self.take_dirty();
         let readiness = self.book.prepare(conn, facts).await?;
         // What the book has read again is now dirty because of facts.
-        self.urgent.extend(self.book.take_dirty());
+        let dirty = self.dirty();
+        self.backlog.now(dirty);
+        // A checkpoint passes a request when every row of the shard has obeyed it.
+        if self.take_requests(facts) && !self.backlog.fits() {
+            return Ok(Readiness::NotYet);
+        }
         Ok(readiness)
     }
 
@@ -161,70 +181,71 @@ impl ReadModel for Risk {
 
     async fn flush(&mut self, conn: &mut PgConnection) -> Result<(), Error> {
         let reflected = self.will_reflect();
-        let mut ids = std::mem::take(&mut self.urgent);
-        if self.prices_due() {
-            ids.append(&mut self.later);
-            self.prices = Burst::default();
-        }
-        self.later.retain(|id| !ids.contains(id));
+        let keys = self.backlog.next();
         let model = self.models.current();
-        let priced: Vec<PricedPortfolio> = ids
+        let priced: Vec<(PricedPortfolio, Position)> = keys
             .iter()
-            .filter_map(|id| self.book.portfolio(*id))
-            .map(|portfolio| PricedPortfolio::of(portfolio, self.book.market()))
+            .filter_map(|(shard, id)| Some((shard, self.book.portfolio(*id)?)))
+            .map(|(shard, portfolio)| {
+                let requested = self.requested.get(shard).copied().unwrap_or_default();
+                (PricedPortfolio::of(portfolio, self.book.market()), requested)
+            })
             .collect();
-        let paths = model.settings().paths.max(Settings::default().paths);
-        for chunk in priced.chunks((ROWS_MAX * Settings::default().paths / paths).max(1)) {
+        for chunk in priced.chunks(rows_max(*model.settings())) {
             let rows = compute(Arc::clone(&self.pool), Arc::clone(&model), chunk.to_vec()).await?;
             upsert(conn, &model, &rows).await?;
         }
+        self.backlog.done(&keys);
         self.reflected = reflected;
         Ok(())
     }
 
     fn forget(&mut self, shards: &[Shard]) {
         self.book.forget(shards);
-        let kept = |id: &PortfolioId| self.book.portfolio(*id).is_some();
-        self.urgent.retain(kept);
-        self.later.retain(kept);
+        self.backlog.forget(shards);
+        self.requested.retain(|shard, _| !shards.contains(shard));
     }
 
     async fn catch_up(&mut self, pool: &PgPool) -> Result<(), Error> {
         self.book.catch_up(pool).await?;
-        self.urgent.extend(self.book.take_dirty());
+        let dirty = self.dirty();
+        self.backlog.wait(dirty);
         self.models.wanted(self.book.market().closes_position());
         if self.models.is_behind() && self.models.make_now().await? {
-            self.urgent.extend(self.book.ids());
+            let all = self.all(|_| true);
+            self.backlog.wait(all);
         }
         Ok(())
     }
 
     async fn woken(&mut self) -> Result<(), Error> {
         loop {
-            let due = self.prices.due();
+            let due = self.backlog.prices_due();
+            let is_idle = !self.backlog.has_waiting();
             tokio::select! {
                 followed = self.book.follow() => {
                     followed?;
                     self.models.wanted(self.book.market().closes_position());
                     self.take_dirty();
                 }
-                made = self.models.next() => {
+                // A model comes into use when everything was computed with the one before, or nothing ever would be.
+                made = self.models.next(), if is_idle => {
                     made?;
-                    self.urgent.extend(self.book.ids());
+                    let all = self.all(|_| true);
+                    self.backlog.wait(all);
                     return Ok(());
                 }
-                () = sleep_until(due) => return Ok(()),
+                () = sleep_until(due) => {
+                    self.backlog.take_prices();
+                    return Ok(());
+                }
+                () = std::future::ready(()), if !is_idle => return Ok(()),
             }
         }
     }
 
     fn changed(&self) -> BTreeSet<Shard> {
-        let shard = |id: &PortfolioId| self.book.portfolio(*id).map(|portfolio| portfolio.shard);
-        let mut changed: BTreeSet<Shard> = self.urgent.iter().filter_map(shard).collect();
-        if self.prices_due() {
-            changed.extend(self.later.iter().filter_map(shard));
-        }
-        changed
+        self.backlog.next().into_iter().map(|(shard, _)| shard).collect()
     }
 
     fn price_position(&self) -> Position {
@@ -236,75 +257,5 @@ async fn sleep_until(due: Option<Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
-    }
-}
-
-/// A row to be.
-struct Row {
-    priced: PricedPortfolio,
-    figures: Figures,
-}
-
-/// On the engine's threads; the caller's runtime goes on.
-async fn compute(
-    pool: Arc<Pool>,
-    model: Arc<MarketModel>,
-    portfolios: Vec<PricedPortfolio>,
-) -> Result<Vec<Row>, Error> {
-    let computed = tokio::task::spawn_blocking(move || {
-        let figures = pool.map(&portfolios, |portfolio| {
-            portfolio_figures(&model, portfolio.base_currency.as_str(), &portfolio.exposures())
-        });
-        let rows = portfolios.into_iter().zip(figures);
-        rows.map(|(priced, figures)| Ok(Row { priced, figures: figures? })).collect::<Result<_, _>>()
-    });
-    // A panic in the engine is a bug, and must stop the process as any other.
-    match computed.await {
-        Ok(rows) => rows,
-        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
-    }
-}
-
-async fn upsert(conn: &mut PgConnection, model: &MarketModel, rows: &[Row]) -> Result<(), Error> {
-    let headline = |row: &Row| row.figures.method(Method::FilteredHistorical).map(|method| method.figures);
-    let var_99 = |row: &Row| Some(headline(row)?.var_99?.value);
-    sqlx::query_file!(
-        "projections/risk/upsert_risks.sql",
-        &column(rows, |row| row.priced.portfolio_id.0),
-        &column(rows, |row| row.priced.shard.0),
-        &column(rows, |row| row.priced.position.0),
-        &column(rows, |row| row.priced.price_position.0),
-        &column(rows, |_| model.cut() as i64),
-        &column(rows, |_| model.hash().to_owned()),
-        &column(rows, |row| row.figures.engine_version.to_string()),
-        &column(rows, |row| row.priced.base_currency.to_string()),
-        &column(rows, |row| row.priced.gross().decimal()),
-        &column(rows, |row| row.figures.coverage.unwrap_or(0.0)),
-        &column(rows, |row| row.figures.incomplete || row.priced.is_incomplete()),
-        &column(rows, |row| Some(headline(row)?.var_95?.value)) as _,
-        &column(rows, var_99) as _,
-        &column(rows, |row| Some(headline(row)?.es_975?.value)) as _,
-        &column(rows, |row| row.priced.share_of_gross(var_99(row)?)) as _,
-        &column(rows, |row| row.figures.volatility_annualized.map(band)) as _,
-        &column(rows, |row| row.figures.volatility_annualized) as _,
-        &column(rows, |row| row.figures.sharpe) as _,
-        &column(rows, |row| figures_json(&row.figures)),
-        &column(rows, |row| row.priced.to_json().to_string()),
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-fn figures_json(figures: &Figures) -> String {
-    serde_json::to_string(figures).expect("figures are numbers and strings, which always serialise")
-}
-
-/// The band of an annual volatility: low below 15 %, high from 25 % on.
-fn band(volatility: f64) -> &'static str {
-    match volatility {
-        v if v < 0.15 => "low",
-        v if v < 0.25 => "medium",
-        _ => "high",
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn look(pool: &PgPool) -> Result<Look, Error> {
     Ok(Look { head: read::head(pool).await?, read_models })
 }
 
-async fn has_table(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
+pub(super) async fn has_table(pool: &PgPool, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select to_regclass($1) is not null").bind(name).fetch_one(pool).await
 }
 

@@ -4,6 +4,7 @@
 //! here and no failure. Rates are taken between two looks, a moment apart.
 
 mod look;
+mod work;
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,7 +15,9 @@ use sqlx::PgPool;
 use tokio::time::Instant;
 
 use self::look::{SetAside, look, set_aside, shape, topics, waiting_since};
+pub use self::work::{Work, Worker, WorkerRun};
 use super::Error;
+use super::job_plan::SCHEDULER_LOCK;
 use crate::event_store::read;
 use crate::postgres::{LockHolder, lock_holders};
 
@@ -24,13 +27,14 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const WAITS_MAX_SECONDS: f64 = 30.0;
 
 /// Every read model, the shards it follows, and whether it joins prices.
-const READ_MODELS: [(&str, RangeInclusive<i16>, bool); 6] = [
+const READ_MODELS: [(&str, RangeInclusive<i16>, bool); 7] = [
     ("directory", 0..=32, false),
     ("holdings", 0..=31, false),
     ("prices", 32..=32, false),
     ("valuations", 0..=31, true),
     ("activity", 0..=31, false),
     ("risk", 0..=31, true),
+    ("jobs", 33..=40, false),
 ];
 
 /// The whole of it.
@@ -44,6 +48,8 @@ pub struct Status {
     pub appended_per_second: f64,
     /// Each read model.
     pub read_models: Vec<ReadModel>,
+    /// Scheduled work.
+    pub work: Work,
     /// The way to the bus, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus: Option<Bus>,
@@ -164,6 +170,7 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
     let locks = READ_MODELS.map(|(name, ..)| lock_of(name));
     let mut names = locks.to_vec();
     names.extend(bus.map(|bus| bus.relay_lock.clone()));
+    names.push(SCHEDULER_LOCK.to_owned());
     let holders = lock_holders(pool, &names).await?;
 
     let mut read_models = Vec::new();
@@ -204,7 +211,8 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
     };
     let appended_per_second = (second.head.0 - first.head.0) as f64 / seconds;
     let program = env!("CARGO_PKG_VERSION");
-    let mut status = Status { program, head, appended_per_second, read_models, bus, stuck: Vec::new() };
+    let work = work::work(pool, &holders).await?;
+    let mut status = Status { program, head, appended_per_second, read_models, work, bus, stuck: Vec::new() };
     status.judge();
     Ok(status)
 }
@@ -238,6 +246,7 @@ impl Status {
                 ));
             }
         }
+        self.stuck.extend(self.work.stuck());
         let Some(bus) = &self.bus else { return };
         for topic in bus.topics.iter().filter(|topic| topic.lag_seconds > WAITS_MAX_SECONDS) {
             let nobody = if bus.relay.is_none() { ", and nobody relays" } else { "" };
@@ -292,6 +301,7 @@ mod tests {
             head,
             appended_per_second: 0.0,
             read_models: vec![read_model],
+            work: Work::default(),
             bus,
             stuck: Vec::new(),
         };

@@ -1,4 +1,4 @@
-//! The real closes that travel inside the program: 20 stocks, 1990–2022. See `data/README.md` for where they are from.
+//! The real closes that travel inside the program: 20 stocks, 1990–2022. See `demo/data/README.md` for where they are from.
 //!
 //! The file is the original, compressed; prices have three decimals, so integers of thousandths hold them exactly.
 
@@ -8,12 +8,12 @@ use chrono::NaiveDate;
 use flate2::read::GzDecoder;
 
 /// The notice that the licence of the prices asks every copy to carry.
-pub const LICENCE: &str = include_str!("data/LICENSE-skfolio.txt");
+pub const LICENCE: &str = include_str!("demo/data/LICENSE-skfolio.txt");
 /// Where the prices are from and what they are not, in a line.
 pub const CREDIT: &str =
     "Prices: skfolio 1.12.2 (BSD-3-Clause), adjusted daily closes 1990–2022, for demos and tests only.";
 
-const COMPRESSED: &[u8] = include_bytes!("data/closes.csv.gz");
+const COMPRESSED: &[u8] = include_bytes!("demo/data/closes.csv.gz");
 
 /// Symbol and name of each column, in the order of the file.
 const STOCKS: [(&str, &str); 20] = [

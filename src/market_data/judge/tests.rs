@@ -1,0 +1,145 @@
+//! Given what is known and an answer, then what is taken, held or refused.
+
+use super::*;
+
+const NOW: &str = "2024-03-01T12:00:00Z";
+const BOUNDS: Bounds = Bounds { jump_percent: 50, refuse_times: 1_000 };
+
+fn price(text: &str) -> Price {
+    text.parse().unwrap()
+}
+
+fn at(text: &str) -> When {
+    When::At(format!("2024-{text}Z").parse().unwrap())
+}
+
+fn day(text: &str) -> When {
+    When::Day(format!("2024-{text}").parse().unwrap())
+}
+
+fn seen(when: When, told: &str) -> Seen {
+    Seen { when, price: price(told), volume: None }
+}
+
+fn standing(told: &str, position: i64) -> Standing {
+    Standing { price: price(told), position: Position(position) }
+}
+
+fn last_tick(time: &str, told: &str) -> Known {
+    let When::At(time) = at(time) else { panic!("a tick") };
+    Known { tick: Some((time, standing(told, 7))), ..Known::default() }
+}
+
+fn last_closes(closes: &[(&str, &str)]) -> Known {
+    let closes =
+        closes.iter().map(|(text, told)| (format!("2024-{text}").parse().unwrap(), standing(told, 7)));
+    Known { closes: closes.collect(), ..Known::default() }
+}
+
+fn verdict(known: &Known, answer: &[Seen]) -> Result<Judged, String> {
+    judge(BOUNDS, NOW.parse().unwrap(), false, known, answer.to_vec())
+}
+
+/// Taken, held, waiting, unchanged.
+fn counts(known: &Known, answer: &[Seen]) -> [usize; 4] {
+    let judged = verdict(known, answer).unwrap();
+    [judged.take.len(), judged.hold.len(), judged.waiting, judged.unchanged]
+}
+
+#[test]
+fn the_same_answer_twice_changes_nothing() {
+    let known = last_tick("03-01T10:00:00", "100");
+    assert_eq!(counts(&known, &[seen(at("03-01T10:00:00"), "100")]), [0, 0, 0, 1]);
+    assert_eq!(counts(&known, &[seen(at("03-01T09:00:00"), "90")]), [0, 0, 0, 1]);
+    assert_eq!(counts(&known, &[seen(at("03-01T10:00:01"), "100")]), [1, 0, 0, 0]);
+    let known = last_closes(&[("02-28", "10"), ("02-29", "11")]);
+    let answer = [seen(day("02-28"), "10"), seen(day("02-29"), "11")];
+    assert_eq!(counts(&known, &answer), [0, 0, 0, 2]);
+}
+
+#[test]
+fn a_correction_says_which_event_it_replaces() {
+    let judged = verdict(&last_closes(&[("02-29", "11")]), &[seen(day("02-29"), "11.5")]).unwrap();
+    assert_eq!(judged.take, [(seen(day("02-29"), "11.5"), Position(7))]);
+    let judged = verdict(&last_tick("03-01T10:00:00", "100"), &[seen(at("03-01T10:00:00"), "101")]).unwrap();
+    assert_eq!(judged.take[0].1, Position(7));
+}
+
+#[test]
+fn the_future_and_two_prices_of_a_day_make_an_answer_doubtful() {
+    let none = Known::default();
+    let refused = |answer: &[Seen]| verdict(&none, answer).unwrap_err();
+    assert_eq!(
+        refused(&[seen(at("03-01T12:05:01"), "1")]),
+        "tells a price of 2024-03-01T12:05:01Z, which is more than 5 minutes ahead"
+    );
+    assert!(
+        refused(&[seen(day("02-28"), "1"), seen(day("03-03"), "1")])
+            .contains("2024-03-03, which is in the future")
+    );
+    assert_eq!(
+        refused(&[seen(day("02-28"), "1"), seen(day("02-28"), "2")]),
+        "tells two prices of 2024-02-28"
+    );
+    assert_eq!(counts(&none, &[seen(day("02-28"), "1"), seen(day("02-28"), "1")]), [1, 0, 0, 0]);
+}
+
+#[test]
+fn a_day_that_goes_on_has_no_close_unless_the_source_settles_it() {
+    let answer = [seen(day("02-29"), "1"), seen(day("03-01"), "1")];
+    assert_eq!(counts(&Known::default(), &answer), [1, 0, 0, 0]);
+    let judged = judge(BOUNDS, NOW.parse().unwrap(), true, &Known::default(), answer.to_vec()).unwrap();
+    assert_eq!(judged.take.len(), 2);
+}
+
+#[test]
+fn a_thousand_times_yesterday_is_refused_and_a_jump_is_held() {
+    let known = last_tick("02-29T10:00:00", "100");
+    let quote = |told: &str| [seen(at("03-01T10:00:00"), told)];
+    assert!(verdict(&known, &quote("100000")).unwrap_err().contains("the last price is 100"));
+    assert!(verdict(&known, &quote("0.1")).is_err());
+    assert_eq!(counts(&known, &quote("150")), [1, 0, 0, 0]);
+    assert_eq!(counts(&known, &quote("150.01")), [0, 1, 0, 0]);
+    assert_eq!(counts(&known, &quote("66")), [0, 1, 0, 0]);
+    let judged = verdict(&known, &quote("99999")).unwrap();
+    assert_eq!(judged.hold[0].2, "is more than 50 % away from the last price, 100");
+}
+
+#[test]
+fn a_first_tick_is_compared_with_the_price_of_any_source() {
+    let live = Some(("2024-02-29T00:00:00Z".parse().unwrap(), price("100")));
+    let known = Known { live, ..Known::default() };
+    assert_eq!(counts(&known, &[seen(at("03-01T10:00:00"), "300")]), [0, 1, 0, 0]);
+    assert_eq!(counts(&Known::default(), &[seen(at("03-01T10:00:00"), "300")]), [1, 0, 0, 0]);
+}
+
+#[test]
+fn the_bound_grows_when_the_last_price_is_old() {
+    // 28 days are 4 weeks: twice the bound.
+    let known = last_closes(&[("02-01", "100")]);
+    assert_eq!(counts(&known, &[seen(day("02-29"), "200")]), [1, 0, 0, 0]);
+    assert_eq!(counts(&known, &[seen(day("02-29"), "201")]), [0, 1, 0, 0]);
+}
+
+#[test]
+fn behind_a_held_close_others_of_its_level_wait_and_a_single_spike_stands_alone() {
+    let known = last_closes(&[("02-26", "100")]);
+    let shift = [seen(day("02-27"), "25"), seen(day("02-28"), "26"), seen(day("02-29"), "25")];
+    assert_eq!(counts(&known, &shift), [0, 1, 2, 0]);
+    let spike = [seen(day("02-27"), "250"), seen(day("02-28"), "101"), seen(day("02-29"), "102")];
+    assert_eq!(counts(&known, &spike), [2, 1, 0, 0]);
+}
+
+#[test]
+fn what_was_held_is_held_once_and_what_was_dismissed_stays_so() {
+    let quote = seen(at("03-01T10:00:00"), "500");
+    let held = |waits| HeldBefore { when: quote.when, price: quote.price, waits };
+    let mut known = last_tick("02-29T10:00:00", "100");
+    known.held = vec![held(true)];
+    assert_eq!(counts(&known, &[quote]), [0, 0, 1, 0]);
+    // A minute later the source says nearly the same: that waits too, and makes no second question.
+    assert_eq!(counts(&known, &[seen(at("03-01T10:01:00"), "501")]), [0, 0, 1, 0]);
+    known.held = vec![held(false)];
+    assert_eq!(counts(&known, &[quote]), [0, 0, 0, 1]);
+    assert_eq!(counts(&known, &[seen(at("03-01T10:01:00"), "501")]), [0, 1, 0, 0]);
+}

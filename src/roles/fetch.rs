@@ -1,0 +1,241 @@
+//! `insight fetch`: prices from outside, once with a verb, or again and again of what somebody holds.
+//!
+//! It writes through a write side of its own, beside whatever else runs: the log sees to it that nothing happens twice.
+
+use std::fmt::Write as _;
+use std::future::Future;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::process::log_format;
+use super::visit::Visit;
+use crate::clock::Clock;
+use crate::commands::{self, Commands};
+use crate::config;
+pub use crate::market_data::What;
+use crate::market_data::{Fetcher, Parts, Request, Settings, Summary};
+use crate::shutdown::Shutdown;
+
+/// Refusals that are printed.
+const REFUSED_SHOWN_MAX: usize = 200;
+
+/// Fetches once, and prints what came of it; the exit code tells whether all came.
+///
+/// # Errors
+/// Settings that cannot be read, a database that cannot be reached, rows that are too far behind.
+pub async fn once(settings: config::Settings, what: What, told: config::Fetch) -> anyhow::Result<ExitCode> {
+    crate::telemetry::init_logs(log_format(&settings), "error")?;
+    if what == What::Quotes && told.since.is_some() {
+        bail!("--since is for history and rates: a quote is the latest price");
+    }
+    let request = Request {
+        what,
+        symbols: told.symbols,
+        source: told.source,
+        since: told.since,
+        dry_run: told.dry_run,
+    };
+    let bar = bar(what);
+    let fetched = with_fetcher(&settings, |fetcher, cancel| {
+        let bar = bar.clone();
+        async move {
+            let shown = |done, total| {
+                bar.set_length(total);
+                bar.set_position(done);
+            };
+            Ok(fetcher.fetch(request, shown, cancel).await?)
+        }
+    });
+    let fetched = fetched.await;
+    bar.finish_and_clear();
+    let summary = fetched?;
+    print!("{}", table(&summary));
+    Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Fetches quotes of what somebody holds, and all exchange rates, until the process is asked to end.
+///
+/// # Errors
+/// Settings that cannot be read, a database that cannot be reached at the start.
+pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
+    crate::telemetry::init_logs(log_format(&settings), "info,sqlx::postgres::notice=warn")?;
+    let every = Duration::from_secs(settings.market_data.fetch_every.into());
+    with_fetcher(&settings, |fetcher, cancel| async move {
+        info!(every = ?every, "fetching what somebody holds");
+        loop {
+            for what in [What::Quotes, What::Rates] {
+                round(&fetcher, what, cancel.clone()).await;
+            }
+            if cancel.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
+                return Ok(());
+            }
+        }
+    })
+    .await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One round. What fails is told and tried again in the next.
+async fn round(fetcher: &Fetcher, what: What, cancel: CancellationToken) {
+    let request = Request { what, symbols: Vec::new(), source: None, since: None, dry_run: false };
+    match fetcher.fetch(request, |_, _| {}, cancel.clone()).await {
+        Ok(summary) if summary.is_complete() => info!(%summary, "fetched"),
+        Ok(summary) => warn!(%summary, "fetched, but not everything"),
+        Err(_) if cancel.is_cancelled() => {}
+        Err(error) => {
+            warn!(error = &error as &dyn std::error::Error, what = what.as_str(), "nothing was fetched")
+        }
+    }
+}
+
+/// The settings of market data, from the file if there is one.
+///
+/// # Errors
+/// A file that cannot be read, or a setting that is wrong.
+pub(super) fn sources(settings: &config::Settings) -> anyhow::Result<Settings> {
+    let file = settings.market_data.sources_file.as_deref();
+    let read = |file: &Path| {
+        std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the settings of sources, {}", file.display()))
+    };
+    let text = file.map(read).transpose()?.unwrap_or_default();
+    let variable = |name: &str| std::env::var(name).ok();
+    Settings::read(&text, variable).with_context(|| match file {
+        Some(file) => format!("the settings of sources in {}", file.display()),
+        None => "the settings of sources".to_owned(),
+    })
+}
+
+/// Runs work with a fetcher on the database, or on the private one, and ends what was started for it.
+async fn with_fetcher<T, W>(
+    settings: &config::Settings,
+    work: impl FnOnce(Fetcher, CancellationToken) -> W,
+) -> anyhow::Result<T>
+where
+    W: Future<Output = anyhow::Result<T>>,
+{
+    let sources = sources(settings)?;
+    let shutdown = Shutdown::new();
+    shutdown.on_signals()?;
+    let visit = Visit::open(settings).await?;
+    let answered = CancellationToken::new();
+    let (commands, appending) = Commands::start(
+        visit.options.clone(),
+        visit.pool.clone(),
+        Clock::System,
+        commands::Settings::default(),
+        answered.clone(),
+    );
+    let appending = tokio::spawn(appending);
+    let parts = Parts { pool: visit.pool.clone(), commands, clock: Clock::System, settings: sources };
+    let worked = match Fetcher::open(parts) {
+        Ok(fetcher) => work(fetcher, shutdown.token()).await,
+        Err(error) => Err(error.into()),
+    };
+    answered.cancel();
+    let appended = appending.await;
+    visit.close().await?;
+    let worked = worked?;
+    match appended {
+        Ok(Ok(())) => Ok(worked),
+        Ok(Err(error)) => Err(error.into()),
+        Err(panicked) => bail!("the write side has panicked: {panicked}"),
+    }
+}
+
+fn bar(what: What) -> ProgressBar {
+    let bar = ProgressBar::new(0).with_message(format!("fetching {}", what.as_str()));
+    if !std::io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = ProgressStyle::with_template(
+        "  {msg:<18} {wide_bar:.cyan/dim} {human_pos:>7} of {human_len}  {elapsed}",
+    );
+    bar.set_style(style.expect("the template is constant, and a test uses it").progress_chars("━╸─"));
+    bar
+}
+
+/// What came of it: a line of counts, and a line for each refusal.
+fn table(summary: &Summary) -> String {
+    let mut text = String::new();
+    let counts = [
+        ("asked", summary.asked),
+        ("fetched", summary.fetched),
+        ("unchanged", summary.unchanged),
+        ("retried", summary.retried),
+        ("refused", summary.refused.len() as u64),
+        ("held", summary.held),
+        ("prices", summary.prices),
+    ];
+    let heads: String = counts.iter().map(|(head, _)| format!("{head:>10}")).collect();
+    let numbers: String = counts.iter().map(|(_, count)| format!("{count:>10}")).collect();
+    let what = summary.what.as_str();
+    let seconds = summary.took.as_secs_f64();
+    let _ = writeln!(text, "{:<8}{heads}{:>10}", "", "time");
+    let _ = writeln!(text, "{what:<8}{numbers}{:>10}", format!("{seconds:.2} s"));
+    if summary.dry_run {
+        text.push_str("nothing was appended: this was a dry run\n");
+    }
+    if summary.held > 0 {
+        text.push_str("held prices wait for a word: GET /v1/prices/held\n");
+    }
+    for refused in summary.refused.iter().take(REFUSED_SHOWN_MAX) {
+        let by = if refused.source.is_empty() { String::new() } else { format!("{} ", refused.source) };
+        let _ = writeln!(text, "refused {:<12} {by}{}", refused.symbol, refused.reason);
+    }
+    if summary.refused.len() > REFUSED_SHOWN_MAX {
+        let _ = writeln!(text, "and {} more", summary.refused.len() - REFUSED_SHOWN_MAX);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::market_data::Refused;
+
+    #[test]
+    fn the_table_names_every_refusal() {
+        let refused = |symbol: &str, source: &str, reason: &str| Refused {
+            symbol: symbol.into(),
+            source: source.into(),
+            reason: reason.into(),
+        };
+        let summary = Summary {
+            what: What::Quotes,
+            dry_run: false,
+            asked: 20,
+            fetched: 15,
+            prices: 15,
+            unchanged: 2,
+            retried: 3,
+            held: 1,
+            refused: vec![
+                refused("ACME", "", "is no asset here"),
+                refused("AAPL", "yahoo", "tells the price 0"),
+            ],
+            took: Duration::from_millis(1_234),
+        };
+        let expected = "             asked   fetched unchanged   retried   refused      held    prices      time\n\
+            quotes          20        15         2         3         2         1        15    1.23 s\n\
+            held prices wait for a word: GET /v1/prices/held\n\
+            refused ACME         is no asset here\n\
+            refused AAPL         yahoo tells the price 0\n";
+        assert_eq!(table(&summary), expected);
+    }
+
+    #[test]
+    fn a_bar_counts() {
+        let bar = bar(What::Rates);
+        bar.set_length(3);
+        bar.set_position(2);
+        assert_eq!((bar.position(), bar.length()), (2, Some(3)));
+    }
+}

@@ -1,0 +1,254 @@
+//! Workers on real servers: what they carry out, and what is left of it when they are killed, frozen or told to end. A run of
+//! `recompute-risk` goes on for as long as nobody computes risk.
+
+use std::process::Command as Program;
+use std::time::{Duration, Instant};
+
+use insight::domain::job::{JobCommand, JobEvent, JobKind, JobSettings};
+use insight::verify::verify;
+
+use crate::working_stage::{SOON, WorkingStage, by_hand, count, eventually, failed, finished};
+
+const REQUESTS: &str = "select count(*) from events where event_type = 'RiskRecomputeRequested'";
+/// A lease, and time for a machine that has other things to do.
+const TAKEN_OVER: Duration = Duration::from_secs(40);
+
+/// Rows of risk that have not obeyed the last request of their shard.
+async fn behind(stage: &WorkingStage) -> i64 {
+    stage
+        .count(
+            "select count(*) from risk.portfolio_risks r where r.request_position <> coalesce((select max(position) \
+             from events e where e.stream_id = 'shard-' || r.shard), 0)",
+        )
+        .await
+}
+
+async fn assert_verified(stage: &WorkingStage) {
+    let clean = async || {
+        let report = verify(&stage.database.pool).await.unwrap();
+        if report.is_clean() { Ok(()) } else { Err(report.to_string()) }
+    };
+    eventually("clean report", SOON, clean).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_worker_is_killed_is_taken_over_and_has_one_effect() {
+    let stage = WorkingStage::new().await;
+    stage.portfolios(40).await;
+    let _models = stage.read_models();
+    let mut risk = stage.run("risk", &["risk"]);
+    eventually("rows of risk", SOON, async || {
+        let rows = stage.count("select count(*) from risk.portfolio_risks").await;
+        if rows == 40 { Ok(()) } else { Err(rows) }
+    })
+    .await;
+    risk.kill();
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let run = stage.run_now(job).await;
+    let (mut first, _second) = (stage.run("first", &["work"]), stage.run("second", &["work"]));
+    let lease = stage.leased(run, SOON).await;
+    eventually("requests", SOON, async || {
+        let requests = stage.count(REQUESTS).await;
+        if requests == 32 { Ok(()) } else { Err(requests) }
+    })
+    .await;
+    // Without Kafka one of them has all shards; whichever it is.
+    let mut second = _second;
+    let (killed, left) = if first.said().contains("run begins") {
+        first.kill();
+        ("first", &second)
+    } else {
+        second.kill();
+        ("second", &first)
+    };
+    let began = Instant::now();
+    let taken = stage.taken_over(run, &lease, TAKEN_OVER).await;
+    println!("{killed} was killed; taken over after {:?}", began.elapsed());
+    assert_eq!((taken.attempt, taken.lost), (1, 1));
+    let progress = eventually("progress", SOON, async || {
+        let lease = stage.lease(run).await;
+        lease.clone().and_then(|lease| Some((lease.done?, lease.total?))).ok_or(lease)
+    })
+    .await;
+    assert_eq!(progress, (0, 40));
+    risk.start_again();
+    let (_, attempt, result) = stage.event(job, SOON, finished).await;
+    assert_eq!(attempt, 1, "a worker that was lost is no failure of the run");
+    assert!(result.starts_with("40 portfolios computed anew"), "{result}");
+    assert_eq!(stage.count(REQUESTS).await, 32, "one request a shard, whoever asked");
+    assert_eq!(behind(&stage).await, 0);
+    eventually("end of the lease", SOON, async || stage.lease(run).await.map_or(Ok(()), Err)).await;
+    let events = stage.events(job).await;
+    assert_eq!((count(&events, finished), count(&events, failed)), (1, 0));
+    assert!(!left.said().contains("panicked"));
+    assert_verified(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_frozen_past_its_lease_writes_nothing() {
+    let stage = WorkingStage::new().await;
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let run = stage.run_now(job).await;
+    let frozen = stage.run("frozen", &["work"]);
+    let lease = stage.leased(run, SOON).await;
+    frozen.freeze();
+    let _other = stage.run("other", &["work"]);
+    let taken = stage.taken_over(run, &lease, TAKEN_OVER).await;
+    frozen.thaw();
+    eventually("word of its loss", SOON, async || {
+        let said = frozen.said();
+        if said.contains("end=Lost") { Ok(()) } else { Err(said) }
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.lease(run).await.map(|lease| lease.owner), Some(taken.owner));
+    let events = stage.events(job).await;
+    assert_eq!((count(&events, finished), count(&events, failed)), (0, 0));
+    let (_models, _risk) = (stage.read_models(), stage.run("risk", &["risk"]));
+    stage.event(job, SOON, finished).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(count(&stage.events(job).await, finished), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_beyond_its_time_limit_has_failed_and_the_next_one_succeeds() {
+    let stage = WorkingStage::new().await;
+    stage.portfolios(3).await;
+    let _models = stage.read_models();
+    let settings =
+        JobSettings { soft_limit_seconds: 2, time_limit_seconds: 2, ..by_hand(JobKind::RecomputeRisk) };
+    let job = stage.define("nightly", settings).await;
+    let soft = JobSettings { soft_limit_seconds: 1, attempts_max: 1, ..by_hand(JobKind::RecomputeRisk) };
+    let told = stage.define("told", soft).await;
+    let (run, _) = (stage.run_now(job).await, stage.run_now(told).await);
+    let _worker = stage.run("worker", &["work"]);
+    let (_, attempt, reason) = stage.event(job, SOON, failed).await;
+    assert_eq!((attempt, reason.as_str()), (1, "it took longer than its time limit of 2 s"));
+    let (_, _, reason) = stage.event(told, SOON, failed).await;
+    assert!(reason.starts_with("it was asked to end at its soft limit: 0 of 0 portfolios"), "{reason}");
+    assert!(reason.contains("32 of 32 shards"), "{reason}");
+    let _risk = stage.run("risk", &["risk"]);
+    let (finished_run, attempt, _) = stage.event(job, SOON, finished).await;
+    assert_eq!(finished_run, run);
+    assert!((2..=3).contains(&attempt), "{attempt}");
+    assert_eq!(stage.count(REQUESTS).await, 64, "each run asks each shard once, however often it is tried");
+    assert_eq!(count(&stage.events(told).await, finished), 0, "it had one attempt");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancel_reaches_a_running_task_and_makes_room_for_others() {
+    let stage = WorkingStage::new().await;
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let (first, second) = (stage.run_now(job).await, stage.run_now(job).await);
+    let mut worker = stage.run_with("worker", &["work"], &[("WORKER_SLOTS", "1")]);
+    stage.leased(first, SOON).await;
+    assert_eq!(stage.lease(second).await, None, "there is one slot");
+    let began = Instant::now();
+    stage.command(job, JobCommand::CancelRun { run_id: first }).await;
+    eventually("end of the lease", SOON, async || stage.lease(first).await.map_or(Ok(()), Err)).await;
+    println!("cancelled within {:?}", began.elapsed());
+    let lease = stage.leased(second, SOON).await;
+    // Also where the worker that has the run is not the one that learns of it: it looks at its lease.
+    let sql = "update job_leases set cancel_requested = true where run_id = $1";
+    sqlx::query(sql).bind(second.0).execute(&stage.database.pool).await.unwrap();
+    eventually("end of the attempt", SOON, async || {
+        let said = worker.said();
+        if said.matches("end=Cancelled").count() == 2 { Ok(()) } else { Err(said) }
+    })
+    .await;
+    assert_eq!(lease.attempt, 1);
+    let ended = |event: &JobEvent| finished(event).or(failed(event));
+    assert_eq!(
+        count(&stage.events(job).await, ended),
+        0,
+        "what is cancelled has neither failed nor finished"
+    );
+    worker.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_told_to_end_gives_its_runs_back() {
+    let stage = WorkingStage::new().await;
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let run = stage.run_now(job).await;
+    let mut first = stage.run("first", &["work"]);
+    let lease = stage.leased(run, SOON).await;
+    let began = Instant::now();
+    first.stop();
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert_eq!(stage.lease(run).await, None);
+    assert_eq!(stage.count("select count(*) from job_workers").await, 0);
+    let _second = stage.run("second", &["work"]);
+    let taken = stage.taken_over(run, &lease, SOON).await;
+    assert_eq!((taken.attempt, taken.lost), (1, 0), "nobody was lost and nothing has failed");
+    assert_eq!(count(&stage.events(job).await, failed), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
+    let stage = WorkingStage::new().await;
+    stage.portfolios(5).await;
+    let _all = (stage.read_models(), stage.run("risk", &["risk"]));
+    let _worker = stage.run_with("worker", &["work"], &[("BACKUP_KEEP", "1")]);
+    let backup = stage.define("backup", by_hand(JobKind::Backup)).await;
+    let check = stage.define("verify", by_hand(JobKind::Verify)).await;
+    assert_verified(&stage).await;
+
+    // Somebody changes a table, and the backup waits for it.
+    sqlx::query("create table of_somebody_else (id int)").execute(&stage.database.pool).await.unwrap();
+    let mut change = stage.database.pool.begin().await.unwrap();
+    sqlx::query("lock table of_somebody_else in access exclusive mode").execute(&mut *change).await.unwrap();
+    let run = stage.run_now(backup).await;
+    stage.leased(run, SOON).await;
+    let waiting = "select count(*) from pg_stat_activity where application_name = 'insight backup' \
+        and datname = current_database() and wait_event_type = 'Lock'";
+    eventually("backup that waits", SOON, async || match stage.count(waiting).await {
+        0 => Err(()),
+        _ => Ok(()),
+    })
+    .await;
+    stage.run_now(check).await;
+    let (_, _, result) = stage.event(check, SOON, finished).await;
+    assert!(result.starts_with("nothing differs"), "{result}");
+    assert_eq!(count(&stage.events(backup).await, finished), 0);
+    change.rollback().await.unwrap();
+
+    let (_, _, result) = stage.event(backup, SOON, finished).await;
+    let folder = stage.place.path().join("backups");
+    let files = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let [file] = &files()[..] else { panic!("{:?}", files()) };
+    assert!(result.starts_with(&file.display().to_string()), "{result}");
+
+    let restored = crate::environment::database().await;
+    let programs = std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path());
+    let program = programs.max().unwrap().join("bin/pg_restore");
+    let dbname = format!("--dbname={}", restored.url());
+    let arguments = ["--clean", "--if-exists", "--no-owner", "--exit-on-error", &dbname];
+    let output = Program::new(program).args(arguments).arg(file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report = verify(&restored.pool).await.unwrap();
+    assert!(report.is_clean() && report.head >= 20, "{report}");
+
+    let before = file.clone();
+    let second = stage.run_now(backup).await;
+    stage.event(backup, SOON, |event| finished(event).filter(|(run_id, ..)| *run_id == second)).await;
+    assert_eq!(files().len(), 1, "one is kept");
+    assert!(!before.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_verification_that_finds_something_has_failed_and_says_what() {
+    let stage = WorkingStage::new().await;
+    stage.portfolios(2).await;
+    let (mut models, mut risk) = (stage.read_models(), stage.run("risk", &["risk"]));
+    assert_verified(&stage).await;
+    models.stop();
+    risk.stop();
+    let damage = "update holdings.holdings set quantity = quantity + 1";
+    assert_eq!(sqlx::query(damage).execute(&stage.database.pool).await.unwrap().rows_affected(), 2);
+    let check = stage.define("check", JobSettings { attempts_max: 1, ..by_hand(JobKind::Verify) }).await;
+    stage.run_now(check).await;
+    let _worker = stage.run("worker", &["work"]);
+    let (_, _, reason) = stage.event(check, SOON, failed).await;
+    assert!(reason.contains("differences") && reason.contains("holdings.holdings"), "{reason}");
+}

@@ -1,0 +1,71 @@
+//! Workers as a consumer group on Kafka.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use insight::domain::ids::JobId;
+use insight::domain::job::{JobKind, JobSettings};
+
+use crate::working_stage::{SOON, WorkingStage, by_hand, count, eventually, failed, finished};
+
+const WORKERS: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_workers_share_the_runs_and_one_that_is_killed_loses_none() {
+    let stage = WorkingStage::on_kafka().await;
+    let _base = (stage.run("relay", &["relay"]), stage.read_models());
+    let mut workers: Vec<_> = (0..WORKERS).map(|n| stage.run(&format!("worker-{n}"), &["work"])).collect();
+    let shared = "select count(*) from job_workers where cardinality(shards) in (2, 3)";
+    eventually("shares of the shards", Duration::from_secs(60), async || match stage.count(shared).await {
+        3 => Ok(()),
+        n => Err(n),
+    })
+    .await;
+
+    // One job for every shard, which goes on until somebody computes risk.
+    let names = (0..).map(|n| format!("job-{n}"));
+    let mut shards = BTreeSet::new();
+    let mut jobs = Vec::new();
+    for name in names {
+        if shards.insert(JobId::named(&name).stream().shard()) {
+            jobs.push(
+                stage.define(&name, JobSettings { attempts_max: 2, ..by_hand(JobKind::RecomputeRisk) }).await,
+            );
+        }
+        if jobs.len() == 8 {
+            break;
+        }
+    }
+    for job in &jobs {
+        stage.run_now(*job).await;
+    }
+    // Two slots each.
+    let leased = "select count(*) from job_leases where leased_until > clock_timestamp()";
+    let owners = "select count(distinct owner) from job_leases where leased_until > clock_timestamp()";
+    eventually("slots of all workers in use", SOON, async || {
+        match (stage.count(leased).await, stage.count(owners).await) {
+            (6, 3) => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    workers[1].kill();
+    let _risk = stage.run("risk", &["risk"]);
+    for job in &jobs {
+        stage.event(*job, Duration::from_secs(90), finished).await;
+        let events = stage.events(*job).await;
+        assert_eq!((count(&events, finished), count(&events, failed)), (1, 0), "{events:?}");
+    }
+    let requests = "select count(*) from events where event_type = 'RiskRecomputeRequested'";
+    assert_eq!(stage.count(requests).await, 8 * 32);
+    workers[1].start_again();
+    eventually("shares of the shards", Duration::from_secs(60), async || match stage.count(
+        "select count(*) from job_workers where cardinality(shards) in (2, 3) and seen_at > clock_timestamp() - interval '8 s'",
+    )
+    .await
+    {
+        3 => Ok(()),
+        n => Err(n),
+    })
+    .await;
+}
