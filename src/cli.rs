@@ -1,5 +1,7 @@
 //! The command line: one subcommand a role or verb.
 
+mod jobs;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,6 +56,12 @@ enum Verb {
         /// What to do
         #[command(subcommand)]
         what: Parked,
+    },
+    /// Scheduled work: shows, defines and changes jobs, and runs, cancels and retries them
+    Jobs {
+        /// What to do
+        #[command(subcommand)]
+        what: jobs::Jobs,
     },
     /// Says how the installation is doing; the exit code tells whether something is stuck
     Status {
@@ -244,6 +252,7 @@ impl Cli {
             Verb::Parked { what: Parked::Skip { read_model, stream, reason } } => {
                 roles::parked::skip(settings, &read_model, &stream, &reason).await
             }
+            Verb::Jobs { what } => roles::jobs::run(settings, what.into()).await,
             Verb::Status { json } => roles::status::run(settings, json).await,
             Verb::Replay(wanted) => roles::replay::run(settings, wanted).await,
             Verb::Log { what: Log::Export { file, with_personal_data } } => {

@@ -163,6 +163,10 @@ pub struct Jobs {
     #[arg(long, env = "WORKER_SLOTS", default_value_t = 2, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=256))]
     pub worker_slots: usize,
 
+    /// Jobs to be there, a TOML file; the role `insight schedule` defines what is missing and changes what differs
+    #[arg(long, env = "JOBS_FILE", global = true, value_name = "FILE")]
+    pub jobs_file: Option<PathBuf>,
+
     /// Folder of the backups that jobs make [default: backups, below the data folder, where there is one]
     #[arg(long, env = "BACKUP_DIR", global = true, value_name = "FOLDER")]
     pub backup_dir: Option<PathBuf>,

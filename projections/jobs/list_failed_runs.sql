@@ -8,6 +8,7 @@ from jobs.runs r
 join jobs.jobs j using (job_id)
 left join public.job_leases l on l.run_id = r.run_id and l.leased_until > now()
 where r.state = 'failed' and r.retried_by is null and j.removed_at is null
+    and r.scheduled_position > j.defined_position
     and ($1::bigint is null or r.scheduled_position < $1)
 order by r.scheduled_position desc
 limit $2

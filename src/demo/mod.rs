@@ -19,7 +19,7 @@ mod play;
 mod progress;
 mod report;
 mod styles;
-mod table;
+pub mod table;
 mod tables;
 
 pub use client::Error;

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::snapshot::{self, Answer, job_shards};
 use super::{Error, Page, PageRequest};
-use crate::domain::ids::{JobId, RunId};
+use crate::domain::ids::{JOB_SHARD_FIRST, JobId, Position, RunId, SHARDS};
 use crate::domain::job::Schedule;
 use crate::domain::job::calendar::first_due_after;
 
@@ -157,6 +157,30 @@ pub async fn list_jobs(pool: &PgPool, page: &PageRequest) -> Result<Answer<Page<
     .await?;
     let page = page.page(LIST, rows, |row| row.name.clone());
     snapshot::answer(&mut tx, &job_shards().collect::<Vec<_>>(), &[], page).await
+}
+
+/// Names of the jobs that this actor defined and that are still there.
+///
+/// # Errors
+/// The database.
+pub async fn list_names_defined_by(pool: &PgPool, actor: &str) -> Result<Vec<String>, Error> {
+    let rows = sqlx::query_file!("projections/jobs/list_names_defined_by.sql", actor).fetch_all(pool).await?;
+    Ok(rows.into_iter().map(|row| row.name).collect())
+}
+
+/// The last event of the log that is about a job: what rows must have seen to be up to date.
+///
+/// # Errors
+/// The database.
+pub async fn last_event(pool: &PgPool) -> Result<Option<Position>, Error> {
+    const SQL: &str = "select max(l.position) from generate_series($1::int, $2::int) s(shard) cross join lateral \
+        (select position from events e where e.shard = s.shard::smallint order by position desc limit 1) l";
+    let last: Option<i64> = sqlx::query_scalar(SQL)
+        .bind(i32::from(JOB_SHARD_FIRST))
+        .bind(i32::from(SHARDS) - 1)
+        .fetch_one(pool)
+        .await?;
+    Ok(last.map(Position))
 }
 
 /// The job, unless it was removed.

@@ -21,6 +21,7 @@
 //!
 //! Who was frozen and wakes finds its lease gone, or past, before it does anything else: it stops and writes nothing.
 
+pub mod jobs_file;
 pub mod schedule;
 pub mod work;
 

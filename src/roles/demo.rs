@@ -30,7 +30,7 @@ const PROCESSES: [&[&str]; 9] = [
     &["project", "holdings"],
     &["project", "prices"],
     &["project", "valuations"],
-    &["project", "activity"],
+    &["project", "activity", "jobs"],
     &["risk"],
     &["risk"],
 ];

@@ -9,6 +9,7 @@ pub mod epoch;
 pub mod fetch;
 pub mod generate;
 pub mod healthcheck;
+pub mod jobs;
 pub mod log_transfer;
 pub mod parked;
 mod process;

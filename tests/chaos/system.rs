@@ -22,14 +22,14 @@ const ROLES: [(&str, &[&str]); 9] = [
     ("api-2", &["api"]),
     ("relay-1", &["relay"]),
     ("relay-2", &["relay"]),
-    ("projector-1", &["project", "holdings", "directory", "activity"]),
+    ("projector-1", &["project", "holdings", "directory", "activity", "jobs"]),
     ("projector-2", &["project", "holdings", "valuations", "directory"]),
-    ("projector-3", &["project", "prices", "activity", "valuations"]),
+    ("projector-3", &["project", "prices", "activity", "valuations", "jobs"]),
     ("risk-1", &["risk"]),
     ("risk-2", &["risk"]),
 ];
 /// What joins when a group grows.
-const GUEST: &[&str] = &["project", "holdings", "directory", "prices", "valuations", "activity"];
+const GUEST: &[&str] = &["project", "holdings", "directory", "prices", "valuations", "activity", "jobs"];
 const COMES_UP_WITHIN: Duration = Duration::from_secs(90);
 
 /// Everything that can be broken.

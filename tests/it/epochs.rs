@@ -46,7 +46,7 @@ fn start_roles(folder: &Path, environment: &[(&'static str, &str)], address: Soc
     let start = |name: &str, arguments: &[&str]| Process::start(folder, name, arguments, environment);
     let mut roles = vec![
         start("api", &["api", "--listen-address", &listen]),
-        start("ledger", &["project", "directory", "holdings", "activity"]),
+        start("ledger", &["project", "directory", "holdings", "activity", "jobs"]),
         start("market", &["project", "prices"]),
         start("valuations", &["project", "valuations"]),
         start("risk", &["risk"]),

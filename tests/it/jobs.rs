@@ -19,16 +19,16 @@ use crate::ledger::Ledger;
 use crate::service::{Answer, Service};
 
 /// A service whose jobs are projected.
-struct Office {
-    service: Service,
-    ledger: Ledger,
-    database: TestDatabase,
+pub struct Office {
+    pub service: Service,
+    pub ledger: Ledger,
+    pub database: TestDatabase,
     projector: JoinHandle<Result<(), projectors::Error>>,
     stop: CancellationToken,
 }
 
 impl Office {
-    async fn open() -> Self {
+    pub async fn open() -> Self {
         let database = environment::database().await;
         let source = Source::Store(StoreTail::start(database.pool.clone(), WindowLimits::default()));
         let stop = CancellationToken::new();
@@ -44,25 +44,32 @@ impl Office {
         }
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
         self.service.post(path, body).await
     }
 
     /// Says what the address says, without a body.
-    async fn ask(&self, path: &str) -> Answer {
+    pub async fn ask(&self, path: &str) -> Answer {
         self.service.send(Request::post(path).body(Body::empty()).unwrap()).await
     }
 
     /// Reads what the log holds by now.
-    async fn get(&self, path: &str) -> Answer {
+    pub async fn get(&self, path: &str) -> Answer {
         let sign = if path.contains('?') { '&' } else { '?' };
         self.service.get(&format!("{path}{sign}min_position=1:{}", self.service.head().await)).await
     }
 
-    async fn items(&self, path: &str) -> Vec<Value> {
+    pub async fn items(&self, path: &str) -> Vec<Value> {
         let answer = self.get(path).await;
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.body["items"].as_array().unwrap().clone()
+    }
+
+    /// An attempt fails, as a worker says it.
+    pub async fn fail(&self, name: &str, run_id: RunId) {
+        let reason = "the disk is\nfull".to_owned();
+        let fail = FailRun { run_id, attempt: 1, started_at: chrono::DateTime::UNIX_EPOCH, reason };
+        self.work(name, JobCommand::FailRun(fail)).await;
     }
 
     /// What a worker says.
@@ -70,7 +77,7 @@ impl Office {
         self.ledger.send(Command::Job { job_id: JobId::named(name), command }).await.unwrap();
     }
 
-    async fn close(self) {
+    pub async fn close(self) {
         self.stop.cancel();
         self.projector.await.unwrap().unwrap();
         let report = verify(&self.database.pool).await.unwrap();
@@ -223,9 +230,7 @@ async fn what_failed_for_good_is_listed_until_it_is_tried_again() {
     for name in ["nightly", "patient"] {
         office.ask(&format!("/v1/jobs/{name}/run")).await;
         let run_id = run_id(&office.items(&format!("/v1/jobs/{name}/runs")).await[0]);
-        let reason = "the disk is\nfull".to_owned();
-        let fail = FailRun { run_id, attempt: 1, started_at: chrono::DateTime::UNIX_EPOCH, reason };
-        office.work(name, JobCommand::FailRun(fail)).await;
+        office.fail(name, run_id).await;
     }
     let retrying = office.items("/v1/jobs/patient/runs").await;
     assert_eq!((&retrying[0]["state"], &retrying[0]["attempt"]), (&json!("retrying"), &json!(2)));

@@ -71,7 +71,7 @@ async fn a_broker_that_is_away_is_waited_for_and_commands_never_notice() {
     let mut roles = [
         start("api", &["api", "--listen-address", &address.to_string()]),
         start("relay", &["relay"]),
-        start("models", &["project", "directory", "holdings", "prices", "activity", "valuations"]),
+        start("models", &["project", "directory", "holdings", "prices", "activity", "valuations", "jobs"]),
         start("risk", &["risk"]),
     ];
     answers(address).await;

@@ -16,6 +16,7 @@ mod environment;
 mod epochs;
 mod equivalence;
 mod jobs;
+mod jobs_outside;
 mod kafka_away;
 mod kafka_feed;
 mod kafka_log;

@@ -71,7 +71,7 @@ impl Installation {
     }
 
     fn member(&self, name: &str) -> Member {
-        let all = ["project", "directory", "holdings", "prices", "activity", "valuations"];
+        let all = ["project", "directory", "holdings", "prices", "activity", "valuations", "jobs"];
         Member(vec![self.run(&format!("{name}-models"), &all), self.run(&format!("{name}-risk"), &["risk"])])
     }
 

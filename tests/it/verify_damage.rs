@@ -320,7 +320,7 @@ const JOBS: &[Damage] = &[
     ),
     (
         &[
-            "insert into jobs.jobs select gen_random_uuid(), name, kind, crontab, time_zone, interval_seconds, soft_limit_seconds, time_limit_seconds, attempts_max, retry_pause_seconds, overlap, symbols, source, defined_by, defined_at, settings_at, due_taken, removed_at, version, position from jobs.jobs limit 1",
+            "insert into jobs.jobs select gen_random_uuid(), name, kind, crontab, time_zone, interval_seconds, soft_limit_seconds, time_limit_seconds, attempts_max, retry_pause_seconds, overlap, symbols, source, defined_by, defined_at, defined_position, settings_at, due_taken, removed_at, version, position from jobs.jobs limit 1",
         ],
         "jobs.jobs",
         "should not be there",

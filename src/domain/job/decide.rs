@@ -247,7 +247,9 @@ fn retry(
     let reason = match job.run(run_id) {
         Known::Never => return Err(Rejection::NotFound { kind: "run" }),
         Known::Open(_) => "this run is still open",
-        Known::Ended(super::state::RunEnd::Failed) => "this run was tried again already",
+        Known::Ended(super::state::RunEnd::Failed) => {
+            "this run was tried again already, or its job was removed since"
+        }
         Known::Ended(_) => "this run did not fail",
         Known::Forgotten => "this run ended too long ago to be tried again",
     };

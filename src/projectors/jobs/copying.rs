@@ -16,7 +16,7 @@ pub(super) async fn jobs(
 ) -> Result<Written, sqlx::Error> {
     const COLUMNS: &str = "job_id, name, kind, crontab, time_zone, interval_seconds, soft_limit_seconds, \
         time_limit_seconds, attempts_max, retry_pause_seconds, overlap, symbols, source, defined_by, defined_at, \
-        settings_at, due_taken, removed_at, version, position";
+        defined_position, settings_at, due_taken, removed_at, version, position";
     let mut table = Table::open(conn, "jobs", COLUMNS).await?;
     for (job_id, job) in jobs {
         let settings = &job.settings;
@@ -39,6 +39,7 @@ pub(super) async fn jobs(
                 &settings.source,
                 &job.defined_by,
                 &job.defined_at,
+                &job.defined_position,
                 &job.settings_at,
                 &job.due_taken,
                 &job.removed_at,

@@ -307,7 +307,8 @@ fn what_failed_for_good_is_tried_again_once() {
     let [JobEvent::RunScheduled(run)] = &events[..] else { panic!("{events:?}") };
     assert_eq!((run.run_id, run.trigger, run.due_at), (run_id(1), Trigger::Retry, due_at));
     assert_eq!(run.retry_of, Some(failed));
-    let again = Rejection::RunNotFailed { reason: "this run was tried again already" };
+    let again =
+        Rejection::RunNotFailed { reason: "this run was tried again already, or its job was removed since" };
     assert_eq!(story.refused(&retry(2)), again);
     // The new run may fail for good as well, and is then the one to try again.
     assert_eq!(story.fails_for_good(), run_id(1));
