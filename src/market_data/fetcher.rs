@@ -199,7 +199,8 @@ impl Fetcher {
                 }
             }
         }
-        Ok((groups, at_once.values().sum::<usize>().max(1)))
+        // Twice as many as are asked at once: while some are appended, others are asked about.
+        Ok((groups, at_once.values().sum::<usize>().max(1) * 2))
     }
 
     fn client(&self, name: &str) -> Result<Arc<Client>, Error> {
