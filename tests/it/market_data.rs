@@ -7,6 +7,8 @@ use insight::clock::Clock;
 use insight::domain::ids::Position;
 use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::market_data::{Fetcher, Parts, Request, Settings, Summary, What};
+use insight::projectors::rebuild::rebuild;
+use insight::projectors::risk::Engine;
 use insight::verify;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::environment::{self, TestDatabase};
 use crate::ledger::Ledger;
 use crate::provider::{Asked, Provider, Say, ecb_day, yahoo_history, yahoo_quote, yahoo_symbol};
-use crate::read_models::{Projectors, reached};
+use crate::read_models::{Projectors, dump, reached};
 use crate::service::Service;
 
 /// Quick where a test waits for a pause or a limit.
@@ -285,8 +287,13 @@ async fn what_fails_for_a_moment_is_asked_again_as_the_provider_wishes() {
             "{symbol}: {waited:?}"
         );
     }
+    assert_eq!(desk.fetch(What::Quotes, &["FAULT"]).await.unchanged, 1);
     let summary = desk.fetch(What::Quotes, &["LONG"]).await;
     assert_eq!(reason(&summary, "LONG"), "is asked too often (429) and asks to come back in 3600 s");
+    let asked = desk.provider.asked("").len();
+    let summary = desk.fetch(What::Quotes, &["FAULT"]).await;
+    assert!(reason(&summary, "FAULT").starts_with("asks not to be asked for another 3"), "{summary}");
+    assert_eq!(desk.provider.asked("").len(), asked, "and nobody asks");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -334,6 +341,10 @@ async fn a_jump_is_held_until_somebody_says_a_word() {
     let summary = desk.fetch(What::Quotes, &["UP", "DOWN"]).await;
     assert_eq!((summary.unchanged, summary.held), (2, 0), "what was dismissed stays so");
     desk.assert_rows_are_right().await;
+    let before = dump(&desk.database.pool).await;
+    rebuild("prices", &desk.database.pool, Engine::default(), |_| {}).await.unwrap();
+    desk.assert_rows_are_right().await;
+    assert_eq!(dump(&desk.database.pool).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
