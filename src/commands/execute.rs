@@ -151,6 +151,11 @@ impl Commands {
         self.inner.assets.resolve(&self.inner.pool, asset).await.map_err(refuse)
     }
 
+    /// Sends a command that is resolved.
+    pub(super) async fn run_command(&self, request: Arc<Resolved>) -> Result<Executed, Refusal> {
+        self.run(request, Lane::Commands).await
+    }
+
     /// Sends a window of prices through the queue of its own, waiting for a place in it.
     pub(super) async fn run_window(&self, request: Arc<Resolved>) -> Result<Executed, Refusal> {
         self.run(request, Lane::Windows).await

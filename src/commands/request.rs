@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::asset::{ListAsset, RankSources};
+use super::portfolio_bulk::PortfolioLine;
+use crate::domain::asset::{ListAsset, RankSources, ReportEarnings};
 use crate::domain::currency::Symbol;
 use crate::domain::ids::{AssetId, PortfolioId, StreamId, Version};
 use crate::domain::investor::RegisterInvestor;
@@ -49,6 +50,13 @@ pub enum Command {
         asset: AssetRef,
         /// The ranking.
         command: RankSources,
+    },
+    /// Report the earnings of a quarter.
+    ReportEarnings {
+        /// The asset.
+        asset: AssetRef,
+        /// The report.
+        command: ReportEarnings,
     },
     /// Change a portfolio.
     Portfolio {
@@ -102,7 +110,9 @@ pub(crate) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),
     ListAsset(ListAsset),
     RankSources { command: RankSources },
+    ReportEarnings { command: ReportEarnings },
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
+    PortfolioBulk { lines: Vec<PortfolioLine> },
     Prices { events: Vec<(AssetId, PriceEvent)>, refused: Refused },
 }
 
@@ -167,9 +177,12 @@ impl Request {
                 (command.asset_id.stream(), vec![symbol], ResolvedCommand::ListAsset(command))
             }
             Command::RankSources { command, .. } => {
-                let asset_id = asset_id.unwrap_or(AssetId(Uuid::nil()));
-                let stream = asset_id.stream();
+                let stream = asset_id.unwrap_or(AssetId(Uuid::nil())).stream();
                 (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
+            }
+            Command::ReportEarnings { command, .. } => {
+                let stream = asset_id.unwrap_or(AssetId(Uuid::nil())).stream();
+                (stream.clone(), vec![stream], ResolvedCommand::ReportEarnings { command })
             }
             Command::Portfolio { portfolio_id, mut command, .. } => {
                 let stream = portfolio_id.stream();
@@ -202,7 +215,7 @@ impl Request {
     /// The asset that must be found before the request can be resolved.
     pub(crate) fn asset(&self) -> Option<&AssetRef> {
         match &self.command {
-            Command::RankSources { asset, .. } => Some(asset),
+            Command::RankSources { asset, .. } | Command::ReportEarnings { asset, .. } => Some(asset),
             Command::Portfolio { asset, .. } => asset.as_ref(),
             Command::RegisterInvestor(_) | Command::ListAsset(_) => None,
         }

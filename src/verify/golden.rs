@@ -25,6 +25,7 @@ frozen![
     CashDeposited 1,
     CashWithdrawn 1,
     ClosesObserved 1,
+    EarningsReported 1,
     InvestorRegistered 1,
     PortfolioOpened 1,
     PriceSourcesRanked 1,

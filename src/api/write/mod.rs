@@ -2,7 +2,9 @@
 
 pub(super) mod assets;
 pub(super) mod cash;
+pub(super) mod earnings;
 pub(super) mod investors;
+pub(super) mod portfolio_bulk;
 pub(super) mod portfolios;
 pub(super) mod prices;
 pub(super) mod trades;
