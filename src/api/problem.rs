@@ -233,7 +233,8 @@ impl Problem {
         for error in &mut self.members.errors {
             error.field = format!("line {line}: {}", error.field);
         }
-        self.detail = format!("line {line}: {}", self.detail);
+        let told = self.members.errors.iter().map(|error| format!("{} {}", error.field, error.reason));
+        self.detail = told.collect::<Vec<_>>().join("; ");
         self.members.line = usize::try_from(line).ok();
         self.members.column = None;
         self

@@ -38,9 +38,9 @@ async fn no_statement_reads_a_large_table_from_end_to_end() {
     let database = environment::database().await;
     fill(&database.pool, ROWS).await;
     let empty: Vec<String> = sqlx::query_scalar(
-        "select schemaname || '.' || relname from pg_stat_user_tables \
+        "select schemaname || '.' || t.relname from pg_stat_user_tables t \
          join pg_class on pg_class.oid = relid where reltuples <= 10000 and schemaname <> 'public' \
-         and relname not in ('checkpoints', 'parked_streams', 'skipped_events', 'assets', 'symbols', 'quotes', \
+         and t.relname not in ('checkpoints', 'parked_streams', 'skipped_events', 'assets', 'symbols', 'quotes', \
          'price_sources') order by 1",
     )
     .fetch_all(&database.pool)

@@ -7,14 +7,17 @@ mod api;
 mod api_queries;
 mod appending;
 mod bad_input;
+mod bulk;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod caller;
 mod command_line;
 mod commands;
+mod earnings;
 mod embedded;
 mod environment;
 mod epochs;
 mod equivalence;
+mod explain;
 mod kafka_away;
 mod kafka_feed;
 mod kafka_log;
@@ -28,6 +31,7 @@ mod log_verbs;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod parked;
+mod portfolio_lists;
 mod pressure;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod processes;

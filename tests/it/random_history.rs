@@ -9,7 +9,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use insight::clock::Clock;
 use insight::commands::prices::{BodyFormat, PriceBulk};
 use insight::commands::{AssetRef, Command, Commands, Refusal};
-use insight::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource};
+use insight::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource, ReportEarnings};
 use insight::domain::ids::{AssetId, InvestorId, PortfolioId};
 use insight::domain::portfolio::command::{
     CashCommand, ChangeAccounting, OpenPortfolio, PortfolioCommand, TradeCommand,
@@ -44,6 +44,8 @@ const PAIRS_FROM: usize = 6;
 /// Draws commands and sends them.
 pub struct RandomHistory {
     random: StdRng,
+    /// For what came later, so that a seed still draws the rest that it always drew.
+    apart: StdRng,
     today: NaiveDate,
     assets: Vec<AssetId>,
     portfolios: Vec<PortfolioId>,
@@ -58,6 +60,7 @@ impl RandomHistory {
     pub async fn start(commands: &Commands, seed: u64) -> Self {
         let mut history = Self {
             random: StdRng::seed_from_u64(seed),
+            apart: StdRng::seed_from_u64(!seed),
             today: Clock::System.now().date_naive(),
             assets: Vec::new(),
             portfolios: Vec::new(),
@@ -142,7 +145,12 @@ impl RandomHistory {
                     let command = RankSources { sources: ranked.to_vec() };
                     self.send(commands, Command::RankSources { asset, command }).await;
                 }
-                _ => self.prices(commands).await,
+                drawn => {
+                    self.prices(commands).await;
+                    if drawn == 80 {
+                        self.earnings(commands).await;
+                    }
+                }
             }
         }
     }
@@ -200,7 +208,7 @@ impl RandomHistory {
             fee: charge(self).parse().unwrap(),
             tax: charge(self).parse().unwrap(),
             currency: None,
-            fx_rate: self.maybe(2).then(|| self.decimal(2, 10).parse().unwrap()),
+            fx_rate: self.maybe(2).then(|| self.decimal(9, 9).parse().unwrap()),
             settle: if self.maybe(3) { Settlement::Base } else { Settlement::Asset },
             trade_date: Some(self.day()),
             note: self.maybe(5).then(|| "a remark".to_owned()),
@@ -218,6 +226,24 @@ impl RandomHistory {
     }
 
     /// A body of ticks and closes, some of them known, late or twice.
+    /// Of one of a few quarters, so that reports replace each other.
+    async fn earnings(&mut self, commands: &Commands) {
+        const SHARES: [usize; 3] = [0, 2, 3];
+        let mut below = |n: u32| self.apart.random_range(0..n);
+        let asset = AssetRef::Id(self.assets[SHARES[below(3) as usize]]);
+        let mut amount = |n: u32| format!("{}.{:04}", below(n), below(10_000)).parse().unwrap();
+        let (earnings_per_share, estimate, revenue) = (amount(9), amount(9), amount(1_000_000));
+        let command = ReportEarnings {
+            quarter: format!("2024-Q{}", 1 + below(4)).parse().unwrap(),
+            earnings_per_share,
+            estimate: (below(2) == 0).then_some(estimate),
+            revenue: (below(2) == 0).then_some(revenue),
+            currency: (below(3) == 0).then(|| "CHF".parse().unwrap()),
+            reported_on: (below(2) == 0).then_some(self.today),
+        };
+        self.send(commands, Command::ReportEarnings { asset, command }).await;
+    }
+
     async fn prices(&mut self, commands: &Commands) {
         let now = Clock::System.now();
         let mut lines = String::new();

@@ -116,6 +116,7 @@ pub(super) struct Leave {
 const ALL_ASKED_FOR: &str = "statistics of all of them, read once for everybody who asks within seconds";
 const AT_START: &str = "read whole, once, by a process that starts";
 const OF_ALL_CLOSES: &str = "a model is made of the closes of every asset, when closes have come";
+const OF_A_SHARD: &str = "a process that takes over a shard reads all of it, once";
 const THE_REST: &str = "those without the figure, which are asked for where the others do not fill the page";
 
 macro_rules! leave {
@@ -130,6 +131,10 @@ leave! {
     "directory/list_currency_totals", "", "directory.portfolios": ALL_ASKED_FOR;
     "directory/list_currency_totals", "", "valuations.valued_portfolios": ALL_ASKED_FOR;
     "risk/find_figure_stats", "", "risk.portfolio_risks": ALL_ASKED_FOR;
+    "valuations/load_book", "by shard", "holdings.ledgers": OF_A_SHARD;
+    "valuations/load_book", "by shard", "holdings.holdings": OF_A_SHARD;
+    "valuations/load_book", "by shard", "holdings.lots": OF_A_SHARD;
+    "valuations/load_book", "by shard", "holdings.cash": OF_A_SHARD;
     "prices/load_quotes", "", "prices.quotes": AT_START;
     "prices/load_sources", "", "prices.price_sources": AT_START;
     "prices/load_fx_closes", "", "prices.closes": AT_START;
@@ -222,6 +227,7 @@ impl Statement {
             "prices/delete_closes" => &[("", &[ASSETS])],
             "prices/list_closes" => &[("", &[ASSET, "null", "null", "null", "51"])],
             "prices/list_model_closes" => &[("", &["860"])],
+            "valuations/load_book" => &[("by id", &["", "'{}'"]), ("by shard", &["'{}'", "array[3]"])],
             "prices/list_recent_closes" => &[("", &["251"])],
             _ => &[("", &[])],
         }
