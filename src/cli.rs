@@ -69,6 +69,8 @@ enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Says how PostgreSQL goes about every statement of the read models, and whether one reads a large table whole
+    Explain(config::Explain),
     /// Prints events of the log, a line of JSON each, for other programs
     Replay(config::Replay),
     /// Moves a whole log between installations as a file
@@ -269,6 +271,7 @@ impl Cli {
             }
             Verb::Jobs { what } => roles::jobs::run(settings, what.into()).await,
             Verb::Status { json } => roles::status::run(settings, json).await,
+            Verb::Explain(options) => roles::explain::run(settings, options).await,
             Verb::Replay(wanted) => roles::replay::run(settings, wanted).await,
             Verb::Log { what: Log::Export { file, with_personal_data } } => {
                 roles::log_transfer::export(settings, &file, with_personal_data).await

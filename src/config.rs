@@ -324,6 +324,20 @@ pub struct Verify {
     pub json: bool,
 }
 
+/// Which plans to print, and what is too much.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// Statements, such as directory/find_asset, or read models, such as directory [default: all]
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Run what only reads, and say what it took
+    #[arg(long)]
+    pub analyze: bool,
+    /// A table with more rows than this is large: nothing may read it in sequence
+    #[arg(long, value_name = "ROWS", default_value_t = 10_000)]
+    pub large_from: u64,
+}
+
 /// Which events to print, and how.
 #[derive(Debug, Clone, Args)]
 pub struct Replay {

@@ -74,6 +74,12 @@ impl Cpu {
     }
 }
 
+/// Processes that run or want to, on average over the last minute.
+pub fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or(f64::NAN)
+}
+
 /// Resident memory of a process, in bytes.
 pub fn resident_bytes(process: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).context("no such process")?;

@@ -52,3 +52,19 @@ create table symbols (
     asset_id uuid not null,
     position bigint not null
 );
+
+-- What is believed of a quarter: the last report of it.
+create table earnings (
+    asset_id uuid not null,
+    -- `2024-Q1`, which sorts as text.
+    quarter text not null,
+    earnings_per_share numeric(28, 10) not null,
+    estimate numeric(28, 10),
+    revenue numeric(28, 10),
+    currency text not null,
+    reported_on date,
+    -- When the log took that report, and where it stands.
+    recorded_at timestamptz not null,
+    position bigint not null,
+    constraint earnings_key primary key (asset_id, quarter)
+);

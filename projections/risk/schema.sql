@@ -20,8 +20,9 @@ create table portfolio_risks (
     value_at_risk_95 double precision,
     value_at_risk_99 double precision,
     expected_shortfall_975 double precision,
-    -- Value at risk 99 % as a share of gross exposure: what `order=risk` sorts by and the band is cut from.
+    -- Value at risk 99 % as a share of gross exposure: what `order=risk` sorts by.
     risk_share double precision,
+    -- Cut from the annual volatility: low below 0.15, high from 0.25 on.
     risk_band text,
     volatility double precision,
     sharpe double precision,
@@ -31,6 +32,9 @@ create table portfolio_risks (
 ) with (fillfactor = 70);
 
 create index portfolio_risks_by_share on portfolio_risks (risk_share, portfolio_id);
+-- The band is a range of volatility.
+create index portfolio_risks_by_volatility on portfolio_risks (volatility, portfolio_id);
+create index portfolio_risks_by_sharpe on portfolio_risks (sharpe, portfolio_id);
 
 -- How far a request has come is counted here, without a look at the rows.
 create index portfolio_risks_by_request on portfolio_risks (shard, request_position);

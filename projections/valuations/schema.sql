@@ -58,8 +58,11 @@ create table valued_portfolios (
     -- An opening rate is missing: cost and gain in base are of what is known.
     cost_incomplete boolean not null,
     unpriced integer not null,
+    -- Assets that are held.
+    asset_count integer not null,
     portfolio_position bigint not null,
     price_position bigint not null
 ) with (fillfactor = 60);
 
 create index valued_portfolios_by_value on valued_portfolios (total_value_base, portfolio_id);
+create index valued_portfolios_by_asset_count on valued_portfolios (asset_count, portfolio_id);

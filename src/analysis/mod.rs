@@ -1,6 +1,6 @@
 //! Market model from closes, a portfolio's figures from a model: for the risk role and for what-if questions.
 //!
-//! But for [`load_inputs`] what is here is pure. That fills [`ModelInputs`] from the rows of `prices`, for [`MarketModel::build`]:
+//! But for [`load_inputs`] and [`load_asset_moves`] what is here is pure. The first fills [`ModelInputs`] from the rows of `prices`, for [`MarketModel::build`]:
 //!
 //! | field | what to load |
 //! | --- | --- |
@@ -11,10 +11,12 @@
 //!
 //! Order does not matter. The hash covers every close given, so load the same span for the same cut, always.
 
+mod asset_moves;
 mod coverage;
 mod load;
 mod portfolio_figures;
 
+pub use asset_moves::{AssetMoves, Figures as MoveFigures, Move, load_asset_moves};
 pub use coverage::Exposure;
 pub use load::load_inputs;
 pub use portfolio_figures::portfolio_figures;

@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::de::{self, Deserialize, Deserializer, IgnoredAny};
 
 use crate::commands::AssetRef;
-use crate::domain::asset::{Adjustment, AssetClass};
+use crate::domain::asset::{Adjustment, AssetClass, Quarter};
 use crate::domain::currency::{Currency, Symbol};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{AssetId, InvestorId};
@@ -168,6 +168,7 @@ parsed! {
     Currency: "a currency code in a string, such as \"USD\"";
     Symbol: "a symbol in a string, such as \"AAPL\"";
     AssetRef: "an asset's id or symbol in a string";
+    Quarter: "a quarter in a string, such as \"2024-Q1\"";
 }
 
 /// Values whose own parser does not speak to clients.

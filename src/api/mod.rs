@@ -47,6 +47,7 @@ use utoipa_axum::routes;
 
 use self::operations::Check;
 use self::problem::Problem;
+use self::read::conflated::Conflated;
 use self::read::remembered::Remembered;
 pub use self::read::status::AskStatus;
 use crate::clock::Clock;
@@ -82,6 +83,9 @@ struct Api {
     freshness: Freshness,
     pulse: Pulse,
     holdings: Remembered,
+    conflated: Conflated,
+    /// A turn to read what takes long.
+    analysing: Semaphore,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
     render_metrics: Box<dyn Fn() -> String + Send + Sync>,
@@ -104,6 +108,8 @@ pub fn router(parts: Parts) -> Router {
         freshness: Freshness::new(pool.clone()),
         pulse: pulse.clone(),
         holdings: Remembered::default(),
+        conflated: Conflated::default(),
+        analysing: Semaphore::new(1),
         clock,
         checks,
         render_metrics,
@@ -139,7 +145,9 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(write::investors::register))
         .routes(routes!(write::assets::list))
         .routes(routes!(write::assets::rank_sources))
+        .routes(routes!(write::earnings::report))
         .routes(routes!(write::portfolios::open))
+        .routes(routes!(write::portfolio_bulk::post))
         .routes(routes!(write::portfolios::change_settings))
         .routes(routes!(write::trades::buy))
         .routes(routes!(write::trades::sell))
@@ -152,6 +160,8 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(read::investors::list))
         .routes(routes!(read::investors::find))
         .routes(routes!(read::portfolios::list))
+        .routes(routes!(read::portfolios::find_top))
+        .routes(routes!(read::portfolio_stats::find))
         .routes(routes!(read::portfolios::find))
         .routes(routes!(read::holdings::find))
         .routes(routes!(read::valuation::find))
@@ -160,6 +170,7 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(read::events::list))
         .routes(routes!(read::feed::follow))
         .routes(routes!(read::assets::list))
+        .routes(routes!(read::analytics::find))
         .routes(routes!(read::assets::find))
         .routes(routes!(read::assets::list_prices))
         .routes(routes!(write::jobs::define))
@@ -174,6 +185,7 @@ fn endpoints() -> OpenApiRouter<Arc<Api>> {
         .routes(routes!(read::jobs::list_runs))
         .routes(routes!(read::jobs::find_run))
         .routes(routes!(read::jobs::list_failed))
+        .routes(routes!(read::earnings::list))
         .routes(routes!(read::status::show))
         .routes(routes!(operations::health))
         .routes(routes!(operations::readiness))

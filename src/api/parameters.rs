@@ -40,3 +40,17 @@ pub(super) struct ReadHeaders {
     #[param(rename = "If-None-Match", required = false)]
     if_none_match: String,
 }
+
+/// Headers of a query for a list that says when it was last modified.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code, reason = "only its description is used")]
+pub(super) struct DatedHeaders {
+    /// The `ETag` of an answer that the client has: if the rows are the same, the answer is 304.
+    #[param(rename = "If-None-Match", required = false)]
+    if_none_match: String,
+    /// The `Last-Modified` of an answer that the client has, in whole seconds: if no event has come since that could have
+    /// changed the rows, the answer is 304. Not looked at beside `If-None-Match`.
+    #[param(rename = "If-Modified-Since", required = false)]
+    if_modified_since: String,
+}

@@ -243,6 +243,19 @@ impl Problem {
         Self { members: Box::new(members), ..self }
     }
 
+    /// The same about a line of a body.
+    #[must_use]
+    pub fn on_line(mut self, line: u64) -> Self {
+        for error in &mut self.members.errors {
+            error.field = format!("line {line}: {}", error.field);
+        }
+        let told = self.members.errors.iter().map(|error| format!("{} {}", error.field, error.reason));
+        self.detail = told.collect::<Vec<_>>().join("; ");
+        self.members.line = usize::try_from(line).ok();
+        self.members.column = None;
+        self
+    }
+
     /// The same with the command that it is about.
     #[must_use]
     pub fn about(mut self, command_id: Uuid) -> Self {

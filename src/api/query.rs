@@ -64,6 +64,19 @@ impl FieldValue for SearchText {
     }
 }
 
+/// A statistic to compare with: a finite number.
+pub struct Statistic(pub f64);
+
+impl FieldValue for Statistic {
+    const EXPECTED: &'static str = "a number such as \"1.5\"";
+    fn from_text(text: &str) -> Result<Self, String> {
+        // Rust also reads `inf` and `NaN`, and numbers that are no longer told from infinity.
+        let is_number = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
+        let number = is_number.then(|| text.parse::<f64>().ok()).flatten();
+        number.filter(|number| number.is_finite()).map(Self).ok_or_else(Self::refusal)
+    }
+}
+
 /// Milliseconds to wait: 0 to 10,000.
 pub struct WaitMs(u64);
 
@@ -131,7 +144,7 @@ impl FieldValue for EventType {
 }
 
 /// Digits only: no sign, no spaces.
-fn whole_number<T: FromStr>(text: &str) -> Option<T> {
+pub fn whole_number<T: FromStr>(text: &str) -> Option<T> {
     text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 

@@ -19,6 +19,11 @@ pub struct Decimal(#[allow(dead_code, reason = "only its description is used")] 
 #[schema(value_type = String, pattern = r"^\d+:\d+$", example = "1:901")]
 pub struct Place(#[allow(dead_code, reason = "only its description is used")] String);
 
+/// A quarter of a year.
+#[derive(ToSchema)]
+#[schema(value_type = String, pattern = r"^\d{4}-Q[1-4]$", example = "2024-Q1")]
+pub struct Quarter(#[allow(dead_code, reason = "only its description is used")] String);
+
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident = $type:ty;)*) => {$(
         $(#[$doc])*

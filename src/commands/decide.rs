@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::aggregates::{State, Stream, View};
+use super::portfolio_bulk;
 use super::request::{Resolved, ResolvedCommand};
 use crate::domain::asset::{self, Asset, SymbolOwner};
 use crate::domain::ids::{StreamId, Version};
@@ -108,6 +109,14 @@ pub(super) fn decide(
             let fact = (request.target.clone(), Some(target.version), vec![Event::Held(settled.fact)]);
             Ok(Decision { parts: price.into_iter().chain([fact]).collect(), ..Decision::default() })
         }
+        ResolvedCommand::ReportEarnings { command } => {
+            if target.version > Version(0) {
+                check_version(request, &target)?;
+            }
+            let events =
+                asset::report_earnings(as_asset(&target).unwrap_or(&Asset::initial()), command, now)?;
+            Ok(Decision::one(&request.target, target.version, events))
+        }
         ResolvedCommand::Portfolio { asset_id, command } => {
             if let PortfolioCommand::Open(open) = command {
                 as_investor(&stream(view, &open.investor_id.stream())).require_registered()?;
@@ -137,6 +146,7 @@ pub(super) fn decide(
             let part = (request.target.clone(), None, vec![event.into()]);
             Ok(Decision { parts: vec![part], ..Decision::default() })
         }
+        ResolvedCommand::PortfolioBulk { lines } => portfolio_bulk::decide(lines, view, now),
         ResolvedCommand::Prices { events, .. } => {
             let part = |(asset_id, event): &(crate::domain::ids::AssetId, _)| {
                 (asset_id.price_stream(), None, vec![Event::Price(Clone::clone(event))])

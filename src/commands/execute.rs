@@ -151,8 +151,8 @@ impl Commands {
         self.inner.assets.resolve(&self.inner.pool, asset).await.map_err(refuse)
     }
 
-    /// Sends a few prices through the queue that all commands share, where many go into one batch.
-    pub(super) async fn run_few(&self, request: Arc<Resolved>) -> Result<Executed, Refusal> {
+    /// Sends a command that is resolved.
+    pub(super) async fn run_command(&self, request: Arc<Resolved>) -> Result<Executed, Refusal> {
         self.run(request, Lane::Commands).await
     }
 

@@ -17,6 +17,7 @@ pub(crate) mod batch;
 mod decide;
 pub(crate) mod execute;
 mod observed;
+pub mod portfolio_bulk;
 mod price_lines;
 pub mod prices;
 pub(crate) mod request;

@@ -82,7 +82,7 @@ impl Commands {
         };
         let resolved = Arc::new(resolved);
         let executed = if lines.len() <= FEW {
-            self.run_few(resolved).await?
+            self.run_command(resolved).await?
         } else {
             self.run_window(resolved).await?
         };

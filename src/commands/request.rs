@@ -7,7 +7,8 @@ use chrono::{DateTime, Utc};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::asset::{ListAsset, RankSources};
+use super::portfolio_bulk::PortfolioLine;
+use crate::domain::asset::{ListAsset, RankSources, ReportEarnings};
 use crate::domain::currency::Symbol;
 use crate::domain::ids::{AssetId, HeldId, JobId, PortfolioId, StreamId, Version};
 use crate::domain::investor::RegisterInvestor;
@@ -59,6 +60,13 @@ pub enum Command {
         held_id: HeldId,
         /// What is said about it.
         settlement: Settlement,
+    },
+    /// Report the earnings of a quarter.
+    ReportEarnings {
+        /// The asset.
+        asset: AssetRef,
+        /// The report.
+        command: ReportEarnings,
     },
     /// Change a portfolio.
     Portfolio {
@@ -123,9 +131,11 @@ pub(crate) enum ResolvedCommand {
     RankSources { command: RankSources },
     HoldPrice(PriceHeld),
     SettlePrice(Settlement),
+    ReportEarnings { command: ReportEarnings },
     Portfolio { asset_id: Option<AssetId>, command: PortfolioCommand },
     Job { job_id: JobId, command: JobCommand },
     RecomputeRisk(RiskRecomputeRequested),
+    PortfolioBulk { lines: Vec<PortfolioLine> },
     Prices { events: Vec<(AssetId, PriceEvent)>, refused: Refused },
 }
 
@@ -190,8 +200,7 @@ impl Request {
                 (command.asset_id.stream(), vec![symbol], ResolvedCommand::ListAsset(command))
             }
             Command::RankSources { command, .. } => {
-                let asset_id = asset_id.unwrap_or(AssetId(Uuid::nil()));
-                let stream = asset_id.stream();
+                let stream = asset_id.unwrap_or(AssetId(Uuid::nil())).stream();
                 (stream.clone(), vec![stream], ResolvedCommand::RankSources { command })
             }
             Command::HoldPrice(price) => {
@@ -201,6 +210,10 @@ impl Request {
             Command::SettlePrice { held_id, settlement } => {
                 let stream = held_id.stream();
                 (stream.clone(), vec![stream], ResolvedCommand::SettlePrice(settlement))
+            }
+            Command::ReportEarnings { command, .. } => {
+                let stream = asset_id.unwrap_or(AssetId(Uuid::nil())).stream();
+                (stream.clone(), vec![stream], ResolvedCommand::ReportEarnings { command })
             }
             Command::Portfolio { portfolio_id, mut command, .. } => {
                 let stream = portfolio_id.stream();
@@ -240,7 +253,7 @@ impl Request {
     /// The asset that must be found before the request can be resolved.
     pub(crate) fn asset(&self) -> Option<&AssetRef> {
         match &self.command {
-            Command::RankSources { asset, .. } => Some(asset),
+            Command::RankSources { asset, .. } | Command::ReportEarnings { asset, .. } => Some(asset),
             Command::Portfolio { asset, .. } => asset.as_ref(),
             Command::RegisterInvestor(_)
             | Command::ListAsset(_)

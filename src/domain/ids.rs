@@ -80,6 +80,13 @@ uuid_id!(
     "held"
 );
 
+impl PortfolioId {
+    /// The portfolio that a bulk opens for an investor under a name. The same in every installation.
+    pub fn named(investor_id: InvestorId, name: &str) -> Self {
+        Self(Uuid::new_v5(&investor_id.0, name.as_bytes()))
+    }
+}
+
 /// Names in this space make ids of jobs and runs.
 const JOB_NAMES: Uuid = Uuid::from_u128(0x1f60_2c9a_7d1e_4b0f_9a53_6a1c_77f0_0b5e);
 

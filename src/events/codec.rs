@@ -131,6 +131,7 @@ codec! {
     Investor InvestorEvent { InvestorRegistered 1 }
     Asset AssetEvent {
         SymbolClaimed 1, AssetListed 1, AssetRenamed 1, AssetDelisted 1, SplitDeclared 1, PriceSourcesRanked 1,
+        EarningsReported 1,
     }
     Portfolio PortfolioEvent {
         PortfolioOpened 1, AccountingChanged 1, AssetBought 1, AssetSold 1, CashDeposited 1, CashWithdrawn 1,

@@ -91,6 +91,7 @@ mod tests {
 
     use super::super::golden;
     use super::*;
+    use crate::domain::asset::Quarter;
     use crate::domain::currency::{Currency, Symbol};
     use crate::domain::money::{Amount, Price, Quantity, Rate};
 
@@ -167,6 +168,7 @@ mod tests {
         pattern_is_read::<Rate>();
         pattern_is_read::<Currency>();
         pattern_is_read::<Symbol>();
+        pattern_is_read::<Quarter>();
     }
 
     fn pattern_is_read<T: JsonSchema + FromStr>() {

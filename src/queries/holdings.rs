@@ -91,6 +91,7 @@ pub async fn find_holdings_place(pool: &PgPool, id: PortfolioId) -> Result<Optio
             epoch: Epoch(row.epoch),
             position: Position(row.scanned_to),
             recorded_at: row.recorded_at,
+            changed_at: None,
         },
         parked: row.parked,
         data: row.position,
@@ -147,8 +148,12 @@ pub async fn find_holdings(pool: &PgPool, id: PortfolioId) -> Result<Option<Answ
     let mut cash: Vec<CashRow> = balances.map(|(currency, balance)| CashRow { currency, balance }).collect();
     cash.sort_by(|a, b| a.currency.cmp(&b.currency));
 
-    let as_of =
-        AsOf { epoch: Epoch(row.epoch), position: Position(row.scanned_to), recorded_at: row.recorded_at };
+    let as_of = AsOf {
+        epoch: Epoch(row.epoch),
+        position: Position(row.scanned_to),
+        recorded_at: row.recorded_at,
+        changed_at: None,
+    };
     let data = Holdings {
         base_currency: row.base_currency,
         cost_basis: row.cost_basis,

@@ -1,6 +1,7 @@
 //! Closes of an asset, and the latest prices of each of its sources.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use futures::TryStreamExt;
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use uuid::Uuid;
@@ -81,6 +82,50 @@ pub struct CloseFilter {
     pub from: Option<NaiveDate>,
     /// The last day.
     pub to: Option<NaiveDate>,
+}
+
+/// The last closes of an asset, of its most believed source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentCloses {
+    /// The asset.
+    pub asset_id: Uuid,
+    /// Its symbol.
+    pub symbol: String,
+    /// Its class.
+    pub class: String,
+    /// The currency it is quoted in.
+    pub currency: String,
+    /// Whose closes these are.
+    pub source: String,
+    /// The days, in order.
+    pub days: Vec<NaiveDate>,
+    /// The close of each, in whole units of the currency.
+    pub prices: Vec<Decimal>,
+}
+
+/// What `fold` makes of the last closes of each asset, at most so many of each. No more than one asset's are held at once.
+///
+/// # Errors
+/// The database.
+pub async fn fold_recent_closes<T>(
+    pool: &PgPool,
+    closes_max: u32,
+    mut fold: impl FnMut(RecentCloses) -> T,
+) -> Result<Answer<Vec<T>>, Error> {
+    let mut tx = snapshot::begin(pool).await?;
+    let mut folded = Vec::new();
+    {
+        let mut rows = sqlx::query_file_as!(
+            RecentCloses,
+            "projections/prices/list_recent_closes.sql",
+            i64::from(closes_max)
+        )
+        .fetch(&mut *tx);
+        while let Some(row) = rows.try_next().await? {
+            folded.push(fold(row));
+        }
+    }
+    snapshot::answer(&mut tx, &[market("prices")], &[], folded).await
 }
 
 /// Closes of an asset by day, of one source.

@@ -17,6 +17,8 @@ pub struct AsOf {
     pub position: Position,
     /// When the log took the last event that is in it; none before the first.
     pub recorded_at: Option<DateTime<Utc>>,
+    /// No row of the answer has changed since, of an answer that is asked for it; nothing at all before the first event.
+    pub changed_at: Option<DateTime<Utc>>,
 }
 
 /// Rows with the moment they are of.
@@ -70,6 +72,7 @@ pub(super) async fn answer<T>(
         epoch: Epoch(found.epoch),
         position: Position(found.position),
         recorded_at: found.recorded_at,
+        changed_at: found.changed_at,
     };
     Ok(Answer { as_of, parked: found.parked, data })
 }

@@ -6,6 +6,7 @@
 mod api;
 pub mod demo;
 pub mod epoch;
+pub mod explain;
 pub mod fetch;
 pub mod generate;
 pub mod healthcheck;

@@ -1,6 +1,6 @@
 //! Who and what there is, compared.
 
-use super::market::Asset;
+use super::market::{Asset, Earnings};
 use super::reference::{Investor, Portfolio, Reference};
 use super::rows::{Cell, Row, Rows, Scope, Table};
 
@@ -8,6 +8,7 @@ const INVESTORS: Table = Table { name: "directory.investors", keys: &["investor_
 const PORTFOLIOS: Table = Table { name: "directory.portfolios", keys: &["portfolio_id"] };
 const ASSETS: Table = Table { name: "directory.assets", keys: &["asset_id"] };
 const SYMBOLS: Table = Table { name: "directory.symbols", keys: &["symbol"] };
+const EARNINGS: Table = Table { name: "directory.earnings", keys: &["asset_id", "quarter"] };
 pub(super) const TABLES: [&Table; 1] = [&PORTFOLIOS];
 
 /// Compares all but portfolios.
@@ -18,7 +19,11 @@ pub(super) async fn check(rows: &mut Rows<'_>, reference: &Reference) -> Result<
     let assets = market.assets.iter().map(|(id, it)| (id.clone(), vec![asset_row(id, it)]));
     rows.compare(&ASSETS, &Scope::All, assets).await?;
     let symbols = market.symbols.iter().map(|(symbol, it)| (symbol.clone(), vec![symbol_row(symbol, it)]));
-    rows.compare(&SYMBOLS, &Scope::All, symbols).await
+    rows.compare(&SYMBOLS, &Scope::All, symbols).await?;
+    let earnings = market.assets.iter().map(|(id, asset)| {
+        (id.clone(), asset.earnings.iter().map(|(quarter, it)| earnings_row(id, quarter, it)).collect())
+    });
+    rows.compare(&EARNINGS, &Scope::All, earnings).await
 }
 
 /// Compares portfolios.
@@ -75,6 +80,20 @@ fn asset_row(id: &String, asset: &Asset) -> Row {
         ("final_price", asset.final_price.into()),
         ("version", asset.version.into()),
         ("position", asset.position.into()),
+    ]
+}
+
+fn earnings_row(id: &String, quarter: &String, earnings: &Earnings) -> Row {
+    vec![
+        ("asset_id", id.into()),
+        ("quarter", quarter.into()),
+        ("earnings_per_share", earnings.earnings_per_share.into()),
+        ("estimate", earnings.estimate.into()),
+        ("revenue", earnings.revenue.into()),
+        ("currency", (&earnings.currency).into()),
+        ("reported_on", earnings.reported_on.as_ref().into()),
+        ("recorded_at", earnings.recorded_at.into()),
+        ("position", earnings.position.into()),
     ]
 }
 

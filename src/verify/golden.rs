@@ -25,6 +25,7 @@ frozen![
     CashDeposited 1,
     CashWithdrawn 1,
     ClosesObserved 1,
+    EarningsReported 1,
     HeldPriceAccepted 1,
     HeldPriceDismissed 1,
     InvestorRegistered 1,

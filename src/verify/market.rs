@@ -66,12 +66,33 @@ pub struct Asset {
     pub sources: BTreeMap<String, Source>,
     /// Prices that wait for a word, or have had it; by id.
     pub held: BTreeMap<String, Held>,
+    /// The last report of each quarter, by `YYYY-Qn`.
+    pub earnings: BTreeMap<String, Earnings>,
     /// The last event that changed the live price; at first the listing.
     pub live_position: i64,
     /// The listing.
     pub listed_position: i64,
     /// The last event of any kind.
     pub touched: i64,
+}
+
+/// What was reported last of a quarter.
+#[derive(Debug, Clone)]
+pub struct Earnings {
+    /// Of one share; a loss is negative.
+    pub earnings_per_share: Units,
+    /// If told.
+    pub estimate: Option<Units>,
+    /// If told.
+    pub revenue: Option<Units>,
+    /// Of all three.
+    pub currency: String,
+    /// If told.
+    pub reported_on: Option<String>,
+    /// When the log took the report.
+    pub recorded_at: DateTime<Utc>,
+    /// Of the report.
+    pub position: i64,
 }
 
 /// The prices of one source.
@@ -302,6 +323,7 @@ impl Asset {
             ranking: self.ranking.clone(),
             sources: self.sources.iter().map(slim).collect(),
             held: BTreeMap::new(),
+            earnings: BTreeMap::new(),
             ..*self
         }
     }
@@ -333,6 +355,7 @@ impl Asset {
             ranking: Vec::new(),
             sources: BTreeMap::new(),
             held: BTreeMap::new(),
+            earnings: BTreeMap::new(),
             live_position: event.position.0,
             listed_position: event.position.0,
             touched: event.position.0,
@@ -352,6 +375,9 @@ impl Asset {
                 self.final_price = payload.optional_units("final_price")?.or(self.final_price);
             }
             "SplitDeclared" => {}
+            "EarningsReported" => {
+                self.earnings.insert(quarter(payload)?, Earnings::reported(event, payload)?);
+            }
             "PriceSourcesRanked" => {
                 let named = |ranked: &Payload| Ok((ranked.text("source")?, ranked.text("adjustment")?));
                 self.ranking = payload.list("sources")?.iter().map(named).collect::<Result<_, _>>()?;
@@ -404,6 +430,33 @@ impl Asset {
         }
         Err(Unreadable(format!("is in {currency}, and the asset in {}", self.currency)))
     }
+}
+
+impl Earnings {
+    fn reported(event: &Envelope, payload: &Payload) -> Result<Self, Unreadable> {
+        Ok(Self {
+            earnings_per_share: payload.units("earnings_per_share")?,
+            estimate: payload.optional_units("estimate")?,
+            revenue: payload.optional_units("revenue")?,
+            currency: payload.text("currency")?,
+            reported_on: payload.optional_text("reported_on")?,
+            recorded_at: event.recorded_at,
+            position: event.position.0,
+        })
+    }
+}
+
+/// `YYYY-Qn`, as it stands in the payload.
+fn quarter(payload: &Payload) -> Result<String, Unreadable> {
+    let quarter = payload.text("quarter")?;
+    let is_quarter = quarter.len() == 7
+        && quarter.bytes().enumerate().all(|(place, byte)| match place {
+            4 => byte == b'-',
+            5 => byte == b'Q',
+            6 => (b'1'..=b'4').contains(&byte),
+            _ => byte.is_ascii_digit(),
+        });
+    if is_quarter { Ok(quarter) } else { Err(Unreadable(format!("names the quarter {quarter:?}"))) }
 }
 
 impl Live {

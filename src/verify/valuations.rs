@@ -93,6 +93,7 @@ struct Totals {
     cost: Units,
     unrealized_gain: Units,
     unpriced: i64,
+    asset_count: i64,
     cost_incomplete: bool,
     price_position: i64,
 }
@@ -132,6 +133,7 @@ impl Value {
             ("incomplete", (totals.unpriced > 0).into()),
             ("cost_incomplete", totals.cost_incomplete.into()),
             ("unpriced", totals.unpriced.into()),
+            ("asset_count", totals.asset_count.into()),
             ("portfolio_position", position.into()),
             ("price_position", totals.price_position.into()),
         ];
@@ -145,6 +147,7 @@ impl Totals {
         self.cost += figures.cost_base.unwrap_or_default();
         self.unrealized_gain += figures.unrealized_gain_base().unwrap_or_default();
         self.unpriced += i64::from(figures.unpriced.is_some());
+        self.asset_count += 1;
         self.cost_incomplete |= figures.cost_base.is_none();
         self.price_position = self.price_position.max(figures.price_position);
     }

@@ -7,15 +7,18 @@ mod api;
 mod api_queries;
 mod appending;
 mod bad_input;
+mod bulk;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod caller;
 mod command_line;
 mod commands;
 mod demos;
+mod earnings;
 mod embedded;
 mod environment;
 mod epochs;
 mod equivalence;
+mod explain;
 mod jobs;
 mod jobs_outside;
 mod kafka_away;
@@ -33,6 +36,7 @@ mod market_data_processes;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod parked;
+mod portfolio_lists;
 mod pressure;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod processes;

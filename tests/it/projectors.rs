@@ -23,8 +23,13 @@ use crate::projectors_history::{History, reached, rows_of};
 
 const HOLDINGS: &[&str] =
     &["holdings.ledgers", "holdings.entries", "holdings.holdings", "holdings.lots", "holdings.cash"];
-const DIRECTORY: &[&str] =
-    &["directory.investors", "directory.portfolios", "directory.assets", "directory.symbols"];
+const DIRECTORY: &[&str] = &[
+    "directory.investors",
+    "directory.portfolios",
+    "directory.assets",
+    "directory.symbols",
+    "directory.earnings",
+];
 const ACTIVITY: &[&str] = &["activity.activities"];
 const PRICES: &[&str] = &["prices.quotes", "prices.price_sources", "prices.closes"];
 const VALUATIONS: &[&str] =

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
-use insight::domain::asset::{AssetClass, AssetEvent, AssetListed, SymbolClaimed};
+use insight::domain::asset::{AssetClass, AssetEvent, AssetListed, EarningsReported, SymbolClaimed};
 use insight::domain::ids::{AssetId, InvestorId, PortfolioId, Position, StreamId, Version};
 use insight::domain::investor::{InvestorEvent, InvestorRegistered};
 use insight::domain::money::{Amount, Rate};
@@ -114,6 +114,19 @@ impl History {
         id
     }
 
+    pub fn earnings(&mut self, asset: AssetId, quarter: &str, earnings: &str) {
+        let reported = EarningsReported {
+            asset_id: asset,
+            quarter: quarter.parse().unwrap(),
+            earnings_per_share: earnings.parse().unwrap(),
+            estimate: None,
+            revenue: None,
+            currency: "USD".parse().unwrap(),
+            reported_on: None,
+        };
+        self.record(asset.stream(), AssetEvent::EarningsReported(reported));
+    }
+
     pub fn portfolio(&mut self, investor: InvestorId, name: &str, base: &str, cash: CashMode) -> PortfolioId {
         let id = PortfolioId(self.id());
         let opened = PortfolioOpened {
@@ -188,6 +201,9 @@ impl History {
                 (self.asset(&format!("S{i}"), AssetClass::Equity, currency), currency)
             })
             .collect();
+        for (quarter, earnings) in [("2024-Q1", "1.5"), ("2023-Q4", "-0.2"), ("2024-Q1", "1.6")] {
+            self.earnings(assets[0].0, quarter, earnings);
+        }
         let eurusd = self.asset("EURUSD", AssetClass::Fx, "USD");
         self.close(eurusd, "1.1", "USD", 2);
         let ids: Vec<_> = (0..portfolios)

@@ -8,12 +8,12 @@ use insight::domain::portfolio::event::CashMode;
 use insight::projectors::rebuild::rebuild;
 use insight::projectors::risk::Engine;
 use insight::queries::directory::{
-    AssetFilter, AssetName, PortfolioFilter, PortfolioOrder, find_asset, find_investor, find_portfolio,
-    list_assets, list_investors, list_portfolios,
+    AssetFilter, AssetName, OrderBy, PortfolioFilter, PortfolioOrder, find_asset, find_investor,
+    find_portfolio, list_assets, list_investors, list_portfolios,
 };
 use insight::queries::freshness::{Freshness, Visibility};
 use insight::queries::{Error, PageRequest, activity, holdings, log, prices, risk, valuations};
-use sqlx::{AssertSqlSafe, PgPool, Row};
+use sqlx::PgPool;
 use tokio::time::Instant;
 
 use crate::environment::{self, TestDatabase};
@@ -82,14 +82,16 @@ async fn lists_come_in_pages_without_a_row_twice_or_missed() {
     project_all(&database.pool).await;
     let pool = &database.pool;
 
-    let orders = [
-        PortfolioOrder::Name,
-        PortfolioOrder::NameDescending,
-        PortfolioOrder::Value,
-        PortfolioOrder::ValueDescending,
-        PortfolioOrder::Risk,
-        PortfolioOrder::RiskDescending,
+    let by = [
+        OrderBy::Name,
+        OrderBy::AssetCount,
+        OrderBy::Volatility,
+        OrderBy::Sharpe,
+        OrderBy::Value,
+        OrderBy::Risk,
     ];
+    let orders =
+        by.into_iter().flat_map(|by| [false, true].map(|descending| PortfolioOrder { by, descending }));
     for order in orders {
         let mut seen = Vec::new();
         let mut after = None;
@@ -108,7 +110,7 @@ async fn lists_come_in_pages_without_a_row_twice_or_missed() {
     }
     let filter =
         PortfolioFilter { investor_id: Some(ada), name: Some("p1".into()), ..PortfolioFilter::default() };
-    let found = list_portfolios(pool, &filter, PortfolioOrder::Name, &page(50, None)).await.unwrap();
+    let found = list_portfolios(pool, &filter, PortfolioOrder::default(), &page(50, None)).await.unwrap();
     assert_eq!(found.data.items.len(), 2);
 
     let investors = list_investors(pool, &page(1, None)).await.unwrap();
@@ -261,39 +263,4 @@ async fn a_read_waits_for_the_writes_it_names() {
     let before = Position(head.0 - 1);
     let alive = freshness.wait_for(Epoch(1), before, &["directory"], None, within(50)).await.unwrap();
     assert_eq!(alive, Visibility::Reached);
-}
-
-/// The plan of a statement as text, with its parameters as given.
-async fn plan(pool: &PgPool, statement: &str, arguments: &str, types: &str) -> String {
-    let mut conn = pool.acquire().await.unwrap();
-    // Names for the checker mean nothing to the server.
-    let prepare = format!("prepare hot ({types}) as {statement}");
-    sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *conn).await.unwrap();
-    let explain = format!("explain execute hot ({arguments})");
-    let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *conn).await.unwrap();
-    sqlx::raw_sql("deallocate hot").execute(&mut *conn).await.unwrap();
-    rows.iter().map(|row| row.get::<String, _>(0)).collect::<Vec<_>>().join("\n")
-}
-
-#[tokio::test]
-async fn hot_reads_scan_no_big_table() {
-    let (database, mut history) = database().await;
-    let ids = history.of_everything(300, 3_000);
-    history.commit().await;
-    project_all(&database.pool).await;
-    sqlx::raw_sql("analyze").execute(&database.pool).await.unwrap();
-    let id = format!("'{}'", ids[0]);
-    let statements = [
-        ("holdings", include_str!("../../projections/holdings/find_holdings.sql")),
-        ("valuation", include_str!("../../projections/valuations/find_valuation.sql")),
-        ("valued holdings", include_str!("../../projections/valuations/list_valued_holdings.sql")),
-        ("portfolio", include_str!("../../projections/directory/find_portfolio.sql")),
-    ];
-    let big = ["ledgers", "holdings", "lots", "valued_holdings", "valued_portfolios", "portfolios"];
-    for (name, statement) in statements {
-        let plan = plan(&database.pool, statement, &id, "uuid").await;
-        for table in big {
-            assert!(!plan.contains(&format!("Seq Scan on {table} ")), "{name}:\n{plan}");
-        }
-    }
 }

@@ -9,7 +9,7 @@ use chrono::{Days, NaiveDate, TimeDelta};
 use insight::clock::Clock;
 use insight::commands::prices::{BodyFormat, PriceBulk};
 use insight::commands::{AssetRef, Command, Commands, Refusal};
-use insight::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource};
+use insight::domain::asset::{Adjustment, AssetClass, ListAsset, RankSources, RankedSource, ReportEarnings};
 use insight::domain::ids::{AssetId, InvestorId, PortfolioId};
 use insight::domain::portfolio::command::{
     CashCommand, ChangeAccounting, OpenPortfolio, PortfolioCommand, TradeCommand,
@@ -47,6 +47,8 @@ pub struct RandomHistory {
     random: StdRng,
     /// Drawn from a sequence of their own.
     jobs: RandomJobs,
+    /// For what came later, so that a seed still draws the rest that it always drew.
+    apart: StdRng,
     today: NaiveDate,
     assets: Vec<AssetId>,
     portfolios: Vec<PortfolioId>,
@@ -62,6 +64,7 @@ impl RandomHistory {
         let mut history = Self {
             random: StdRng::seed_from_u64(seed),
             jobs: RandomJobs::new(seed),
+            apart: StdRng::seed_from_u64(!seed),
             today: Clock::System.now().date_naive(),
             assets: Vec::new(),
             portfolios: Vec::new(),
@@ -149,7 +152,12 @@ impl RandomHistory {
                     let command = RankSources { sources: ranked.to_vec() };
                     self.send(commands, Command::RankSources { asset, command }).await;
                 }
-                _ => self.prices(commands).await,
+                drawn => {
+                    self.prices(commands).await;
+                    if drawn == 80 {
+                        self.earnings(commands).await;
+                    }
+                }
             }
         }
     }
@@ -207,7 +215,7 @@ impl RandomHistory {
             fee: charge(self).parse().unwrap(),
             tax: charge(self).parse().unwrap(),
             currency: None,
-            fx_rate: self.maybe(2).then(|| self.decimal(2, 10).parse().unwrap()),
+            fx_rate: self.maybe(2).then(|| self.decimal(9, 9).parse().unwrap()),
             settle: if self.maybe(3) { Settlement::Base } else { Settlement::Asset },
             trade_date: Some(self.day()),
             note: self.maybe(5).then(|| "a remark".to_owned()),
@@ -225,6 +233,24 @@ impl RandomHistory {
     }
 
     /// A body of ticks and closes, some of them known, late or twice.
+    /// Of one of a few quarters, so that reports replace each other.
+    async fn earnings(&mut self, commands: &Commands) {
+        const SHARES: [usize; 3] = [0, 2, 3];
+        let mut below = |n: u32| self.apart.random_range(0..n);
+        let asset = AssetRef::Id(self.assets[SHARES[below(3) as usize]]);
+        let mut amount = |n: u32| format!("{}.{:04}", below(n), below(10_000)).parse().unwrap();
+        let (earnings_per_share, estimate, revenue) = (amount(9), amount(9), amount(1_000_000));
+        let command = ReportEarnings {
+            quarter: format!("2024-Q{}", 1 + below(4)).parse().unwrap(),
+            earnings_per_share,
+            estimate: (below(2) == 0).then_some(estimate),
+            revenue: (below(2) == 0).then_some(revenue),
+            currency: (below(3) == 0).then(|| "CHF".parse().unwrap()),
+            reported_on: (below(2) == 0).then_some(self.today),
+        };
+        self.send(commands, Command::ReportEarnings { asset, command }).await;
+    }
+
     async fn prices(&mut self, commands: &Commands) {
         let now = Clock::System.now();
         let mut lines = String::new();

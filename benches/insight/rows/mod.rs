@@ -2,6 +2,7 @@
 
 mod buys;
 mod event_store;
+mod lists;
 mod prices;
 mod process;
 mod projection;
@@ -75,6 +76,12 @@ rows! {
     "reads" reads::holdings:
         "reads of holdings, 64 callers",
         first "≥ 15,000/s", final "≥ 20,000/s, p99 ≤ 5 ms";
+    "lists" lists::asked_by_many:
+        "lists, filters and the first ones over 100,000 portfolios, 32 callers, what many ask, api alone",
+        first "–", final "p99 ≤ 10 ms";
+    "lists-apart" lists::asked_by_one:
+        "the same where no question is asked twice at a time",
+        first "–", final "measured";
     "risk-kernel" risk::exact_figures:
         "VaR 95/99 and ES with intervals, exact, 20 assets × 100,000 scenarios, 1,000 portfolios",
         first "measured", final "≥ 4 × the best shared-matrix numpy in f64";

@@ -2,15 +2,22 @@
 //!
 //! The tag is over the rows and not over `as_of`, which moves on while the rows stay. Hence it is weak, and good for
 //! `If-None-Match` only.
+//!
+//! Lists also say when the last event came that could have changed them (`Last-Modified`), for clients that only know dates.
+//! A date has whole seconds, so it is the next one after the event, and is left out until that has come. Whoever wants to be
+//! exact compares tags, which go before dates (RFC 9110, 13.1.3).
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use crate::queries;
+
+/// As in `Sun, 06 Nov 1994 08:49:37 GMT`.
+const HTTP_DATE: &str = "%a, %d %b %Y %H:%M:%S GMT";
 
 /// The place in the log that an answer is of: it holds everything up to there of what it is about.
 #[derive(Debug, Serialize, ToSchema)]
@@ -75,12 +82,44 @@ impl Rendered {
 
     /// Sends the rows as of a moment, or 304 to a client that has them.
     pub(super) fn send(&self, request: &HeaderMap, as_of: queries::AsOf, parked: bool) -> Response {
+        self.send_dated(request, as_of, parked, None)
+    }
+
+    /// How much memory it takes.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.len() + self.tag.len()
+    }
+
+    /// The same with the date of [`last_modified`], if there is one: a client that has the rows may know them by that.
+    pub(super) fn send_dated(
+        &self,
+        request: &HeaderMap,
+        as_of: queries::AsOf,
+        parked: bool,
+        modified: Option<DateTime<Utc>>,
+    ) -> Response {
+        let mut response = self.tagged(request, as_of, parked, modified);
+        if let Some(modified) = modified {
+            let date = modified.format(HTTP_DATE).to_string();
+            let date = HeaderValue::try_from(date).expect("a date is visible ASCII");
+            response.headers_mut().insert(header::LAST_MODIFIED, date);
+        }
+        response
+    }
+
+    fn tagged(
+        &self,
+        request: &HeaderMap,
+        as_of: queries::AsOf,
+        parked: bool,
+        modified: Option<DateTime<Utc>>,
+    ) -> Response {
         let tagged =
             [(header::ETAG, HeaderValue::try_from(&self.tag).expect("hexadecimal digits in quotes"))];
-        if has(request, &self.tag) {
+        if has(request, &self.tag) || modified.is_some_and(|modified| has_since(request, modified)) {
             return (StatusCode::NOT_MODIFIED, tagged).into_response();
         }
-        let queries::AsOf { epoch, position, recorded_at } = as_of;
+        let queries::AsOf { epoch, position, recorded_at, changed_at: _ } = as_of;
         let as_of = AsOf { epoch: epoch.0, position: position.0, recorded_at };
         let as_of = serde_json::to_string(&as_of).expect("numbers and times are always JSON");
         let parked = if parked { r#""parked":true,"# } else { "" };
@@ -112,6 +151,21 @@ fn has(request: &HeaderMap, tag: &str) -> bool {
     known.any(|known| known == "*" || opaque(known) == opaque(tag))
 }
 
+/// Whether the client has what was last modified then, by its own account. A request with tags is judged by these alone.
+fn has_since(request: &HeaderMap, modified: DateTime<Utc>) -> bool {
+    if request.contains_key(header::IF_NONE_MATCH) {
+        return false;
+    }
+    let since = request.get(header::IF_MODIFIED_SINCE).and_then(|date| date.to_str().ok());
+    since.and_then(|date| DateTime::parse_from_rfc2822(date).ok()).is_some_and(|since| modified <= since)
+}
+
+/// The date of rows that have not changed since an instant: the next whole second; none while that lies ahead.
+pub(super) fn last_modified(as_of: &queries::AsOf, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    let at = as_of.changed_at?.duration_trunc(TimeDelta::seconds(1)).ok()?;
+    Some(at + TimeDelta::seconds(1)).filter(|at| *at <= now)
+}
+
 fn opaque(tag: &str) -> &str {
     tag.strip_prefix("W/").unwrap_or(tag)
 }
@@ -128,7 +182,12 @@ mod tests {
         if let Some(known) = known {
             request.insert(header::IF_NONE_MATCH, known.parse().unwrap());
         }
-        let as_of = queries::AsOf { epoch: Epoch(1), position: Position(position), recorded_at: None };
+        let as_of = queries::AsOf {
+            epoch: Epoch(1),
+            position: Position(position),
+            recorded_at: None,
+            changed_at: None,
+        };
         send(&request, queries::Answer { as_of, parked: false, data: rows }, |rows| json!({"items": rows}))
     }
 
@@ -145,5 +204,37 @@ mod tests {
         assert_eq!(status(&format!("\"x\", {tag}"), 5, &[7, 9]), StatusCode::NOT_MODIFIED);
         assert_eq!(status("*", 5, &[7, 9]), StatusCode::NOT_MODIFIED);
         assert_eq!(status(&tag, 5, &[9, 7]), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_client_that_knows_only_dates_is_not_sent_what_has_not_changed() {
+        let instant = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
+        let changed = instant("2024-03-01T09:30:00.25Z");
+        let as_of = queries::AsOf {
+            epoch: Epoch(1),
+            position: Position(5),
+            recorded_at: None,
+            changed_at: Some(changed),
+        };
+        // Something may still happen in that second.
+        assert_eq!(last_modified(&as_of, instant("2024-03-01T09:30:00.9Z")), None);
+        let modified = last_modified(&as_of, instant("2024-03-01T09:30:07Z"));
+        assert_eq!(modified, Some(instant("2024-03-01T09:30:01Z")));
+
+        let rendered = Rendered::of(&json!({"items": []}));
+        let send = |headers: &[(header::HeaderName, &str)]| {
+            let request =
+                headers.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect();
+            rendered.send_dated(&request, as_of, false, modified)
+        };
+        let first = send(&[]);
+        assert_eq!(first.headers()[header::LAST_MODIFIED], "Fri, 01 Mar 2024 09:30:01 GMT");
+        let status = |date: &str| send(&[(header::IF_MODIFIED_SINCE, date)]).status();
+        assert_eq!(status("Fri, 01 Mar 2024 09:30:01 GMT"), StatusCode::NOT_MODIFIED);
+        assert_eq!(status("Fri, 01 Mar 2024 09:30:00 GMT"), StatusCode::OK);
+        assert_eq!(status("yesterday"), StatusCode::OK);
+        let with_tag =
+            [(header::IF_NONE_MATCH, "\"x\""), (header::IF_MODIFIED_SINCE, "Fri, 01 Mar 2024 09:30:01 GMT")];
+        assert_eq!(send(&with_tag).status(), StatusCode::OK);
     }
 }

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::answer::send;
+use super::answer::{Rendered, last_modified, send};
 use super::{Answered, List, One, Page, failed};
 use crate::api::Api;
 use crate::api::fields::{Field, FieldValue};
 use crate::api::openapi::{FindProblems, ListProblems};
-use crate::api::parameters::ReadHeaders;
+use crate::api::parameters::{DatedHeaders, ReadHeaders};
 use crate::api::path::InPath;
 use crate::api::problem::Problem;
 use crate::api::query::{Limit, Place, Query, SearchText, WaitMs};
@@ -248,7 +248,7 @@ pub(crate) struct WhichCloses {
 ///
 /// With their live prices, by symbol.
 #[utoipa::path(get, path = "/v1/assets", tag = "assets", operation_id = "listAssets",
-    params(Which, ReadHeaders),
+    params(Which, DatedHeaders),
     responses((status = 200, description = "A page", body = Answered<Page<Asset>>), ListProblems))]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
@@ -265,7 +265,9 @@ pub(crate) async fn list(
     fields.finish()?;
     api.wait_for(&freshness, &SOURCES, None).await?;
     let answer = directory::list_assets(&api.pool, &filter, &page).await.map_err(failed)?;
-    Ok(send(&request, answer, Page::<Asset>::of))
+    let modified = last_modified(&answer.as_of, api.clock.now());
+    let rendered = Rendered::of(&Page::<Asset>::of(answer.data));
+    Ok(rendered.send_dated(&request, answer.as_of, answer.parked, modified))
 }
 
 /// Find an asset
@@ -315,7 +317,10 @@ pub(crate) async fn list_prices(
 }
 
 impl Api {
-    async fn find_asset(&self, asset: AssetRef) -> Result<crate::queries::Answer<AssetRow>, Problem> {
+    pub(super) async fn find_asset(
+        &self,
+        asset: AssetRef,
+    ) -> Result<crate::queries::Answer<AssetRow>, Problem> {
         let name = match asset {
             AssetRef::Id(id) => AssetName::Id(id),
             AssetRef::Symbol(symbol) => AssetName::Symbol(symbol.to_string()),

@@ -4,14 +4,18 @@
 //! that of the command which the client has just sent.
 
 pub(super) mod activity;
+pub(super) mod analytics;
 mod answer;
 pub(super) mod assets;
+pub(super) mod conflated;
+pub(super) mod earnings;
 pub(super) mod events;
 pub(super) mod feed;
 pub(super) mod held_prices;
 pub(super) mod holdings;
 pub(super) mod investors;
 pub(super) mod jobs;
+pub(super) mod portfolio_stats;
 pub(super) mod portfolios;
 pub(super) mod remembered;
 pub(super) mod risk;
@@ -137,7 +141,7 @@ pub(super) async fn while_postgres_answers(
 }
 
 /// Why rows could not be read, as a problem.
-fn failed(error: Error) -> Problem {
+pub(super) fn failed(error: Error) -> Problem {
     let bad_cursor = || Problem::field(problem::INVALID_FIELDS, "after", "is not a cursor of this list");
     let database = match &error {
         Error::BadCursor => return bad_cursor(),

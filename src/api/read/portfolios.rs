@@ -1,6 +1,7 @@
-//! Portfolios: their settings, with a summary of what they are worth and what could be lost.
+//! Portfolios: their settings, with a summary of what they are worth and what could be lost; the first by a figure.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -10,20 +11,27 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::answer::send;
+use super::answer::{last_modified, send};
+use super::conflated::Kept;
 use super::{Answered, List, One, Page, failed};
 use crate::api::Api;
 use crate::api::fields::{Field, FieldValue};
 use crate::api::openapi::{FindProblems, ListProblems};
-use crate::api::parameters::ReadHeaders;
+use crate::api::parameters::{DatedHeaders, ReadHeaders};
 use crate::api::path::InPath;
 use crate::api::problem::Problem;
-use crate::api::query::{Limit, Place, Query, SearchText, WaitMs};
+use crate::api::query::{Freshness, Limit, Place, Query, SearchText, Statistic, WaitMs};
 use crate::api::schema::{self, Decimal};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{InvestorId, PortfolioId};
 use crate::domain::money::Amount;
-use crate::queries::directory::{self, PortfolioFilter, PortfolioOrder, PortfolioRow};
+use crate::queries::directory::{self, OrderBy, PortfolioFilter, PortfolioOrder, PortfolioRow, RiskBand};
+use crate::queries::{self, PageRequest};
+
+/// How old an answer may be that many ask for; it says which place it is of.
+const LISTS_GOOD_FOR: Duration = Duration::from_millis(100);
+/// How many `top` has unless told.
+const TOP_DEFAULT: u32 = 10;
 
 /// A portfolio with its settings.
 #[derive(Serialize, ToSchema)]
@@ -83,14 +91,18 @@ pub(crate) struct Summary {
     cost_incomplete: bool,
     /// How many holdings and balances have no value.
     unpriced: i32,
+    /// How many assets are held.
+    asset_count: i32,
     /// Value at risk of one day at 99 %; a loss is positive. Null until it was computed, like what follows.
     value_at_risk_99: Option<f64>,
     /// The same as a share of gross exposure.
     risk_share: Option<f64>,
-    /// The band of that share.
+    /// The band of the volatility: `low` below 0.15, `medium`, `high` from 0.25 on.
     risk_band: Option<String>,
-    /// Annual volatility of today's holdings.
+    /// Annual volatility of today's holdings, from closes and their correlation: 0.2 is 20 %.
     volatility: Option<f64>,
+    /// Sharpe ratio of today's holdings, from the same closes.
+    sharpe: Option<f64>,
 }
 
 impl From<PortfolioRow> for Portfolio {
@@ -105,10 +117,12 @@ impl From<PortfolioRow> for Portfolio {
             incomplete: row.incomplete.unwrap_or(true),
             cost_incomplete: row.cost_incomplete.unwrap_or(true),
             unpriced: row.unpriced.unwrap_or_default(),
+            asset_count: row.asset_count.unwrap_or_default(),
             value_at_risk_99: row.value_at_risk_99,
             risk_share: row.risk_share,
             risk_band: row.risk_band,
             volatility: row.volatility,
+            sharpe: row.sharpe,
         });
         Self {
             id: row.portfolio_id,
@@ -138,16 +152,20 @@ pub(crate) struct Which {
     /// Whose name has this in it, in any case.
     #[param(value_type = Option<String>)]
     name: Field<SearchText>,
-    /// In this band of annual volatility: `low` below 15 %, `medium`, `high` from 25 % on.
+    /// In this band of annual volatility: `low` below 0.15, `medium`, `high` from 0.25 on.
     #[param(value_type = Option<String>)]
     risk_band: Field<RiskBand>,
+    /// With at least this Sharpe ratio; those that have none are left out.
+    #[param(value_type = Option<f64>)]
+    min_sharpe: Field<Statistic>,
     /// Worth at least this, in base currency.
     #[param(value_type = Option<Decimal>)]
     value_min: Field<Amount>,
     /// Worth at most this, in base currency.
     #[param(value_type = Option<Decimal>)]
     value_max: Field<Amount>,
-    /// `name` (default), `value` or `risk`; with `-` before it the greatest first.
+    /// `name` (default), `asset_count`, `volatility`, `sharpe`, `value` or `risk` (value at risk as a share of exposure); with
+    /// `-` before it the greatest first. Values are compared as numbers, whatever the base currency.
     #[param(value_type = Option<String>)]
     order: Field<PortfolioOrder>,
     /// Where the page begins: `next` of the page before.
@@ -164,39 +182,80 @@ pub(crate) struct Which {
     max_wait_ms: Field<WaitMs>,
 }
 
-/// A band of risk, as rows name it.
-struct RiskBand(String);
-
 impl FieldValue for RiskBand {
     const EXPECTED: &'static str = "one of low, medium, high";
     fn from_text(text: &str) -> Result<Self, String> {
         match text {
-            "low" | "medium" | "high" => Ok(Self(text.to_owned())),
+            "low" => Ok(Self::Low),
+            "medium" => Ok(Self::Medium),
+            "high" => Ok(Self::High),
+            _ => Err(Self::refusal()),
+        }
+    }
+}
+
+impl FieldValue for OrderBy {
+    const EXPECTED: &'static str = "one of name, asset_count, volatility, sharpe, value, risk";
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "name" => Ok(Self::Name),
+            "asset_count" => Ok(Self::AssetCount),
+            "volatility" => Ok(Self::Volatility),
+            "sharpe" => Ok(Self::Sharpe),
+            "value" => Ok(Self::Value),
+            "risk" => Ok(Self::Risk),
             _ => Err(Self::refusal()),
         }
     }
 }
 
 impl FieldValue for PortfolioOrder {
-    const EXPECTED: &'static str = "one of name, -name, value, -value, risk, -risk";
+    const EXPECTED: &'static str =
+        "one of name, asset_count, volatility, sharpe, value, risk, or the same with - before it";
     fn from_text(text: &str) -> Result<Self, String> {
-        match text {
-            "name" => Ok(Self::Name),
-            "-name" => Ok(Self::NameDescending),
-            "value" => Ok(Self::Value),
-            "-value" => Ok(Self::ValueDescending),
-            "risk" => Ok(Self::Risk),
-            "-risk" => Ok(Self::RiskDescending),
-            _ => Err(Self::refusal()),
-        }
+        let (by, descending) = text.strip_prefix('-').map_or((text, false), |by| (by, true));
+        OrderBy::from_text(by).map(|by| Self { by, descending }).map_err(|_| Self::refusal())
     }
+}
+
+/// What the first portfolios are the first by.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WhichTop {
+    /// `sharpe` (default), `volatility`, `value`, `risk`, `asset_count` or `name`: the greatest first.
+    #[param(value_type = Option<String>)]
+    by: Field<OrderBy>,
+    /// Only those in this band of annual volatility.
+    #[param(value_type = Option<String>)]
+    risk_band: Field<RiskBand>,
+    /// How many: 1 to 500; 10 if not told.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    limit: Field<Limit>,
+    /// A place that the answer must have seen: the `place` of a command's answer, such as `1:901`.
+    #[param(value_type = Option<String>)]
+    min_position: Field<Place>,
+    /// How long to wait for it, in milliseconds: 0 to 10,000; 2,000 if not told.
+    #[param(value_type = Option<u32>)]
+    max_wait_ms: Field<WaitMs>,
+}
+
+/// The first portfolios by a figure.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Top {
+    /// What they are the first by.
+    #[schema(example = "sharpe")]
+    by: &'static str,
+    /// The portfolios, the greatest first. Those without the figure come last.
+    items: Vec<Portfolio>,
 }
 
 /// List portfolios
 ///
-/// By name, value or share at risk. Those without a figure come last.
+/// By name or by a figure. Those without the figure come last. The same question within a tenth of a second may get the same
+/// answer, unless it names a place that this has not seen.
 #[utoipa::path(get, path = "/v1/portfolios", tag = "portfolios", operation_id = "listPortfolios",
-    params(Which, ReadHeaders),
+    params(Which, DatedHeaders),
     responses((status = 200, description = "A page", body = Answered<Page<Portfolio>>), ListProblems))]
 pub(crate) async fn list(
     State(api): State<Arc<Api>>,
@@ -207,7 +266,8 @@ pub(crate) async fn list(
     let filter = PortfolioFilter {
         investor_id: which.investor_id.optional("investor_id", &mut fields),
         name: which.name.optional("name", &mut fields).map(|SearchText(name)| name),
-        risk_band: which.risk_band.optional("risk_band", &mut fields).map(|RiskBand(band)| band),
+        risk_band: which.risk_band.optional("risk_band", &mut fields),
+        min_sharpe: which.min_sharpe.optional("min_sharpe", &mut fields).map(|Statistic(min)| min),
         value_min: which.value_min.optional("value_min", &mut fields).map(Amount::decimal),
         value_max: which.value_max.optional("value_max", &mut fields).map(Amount::decimal),
     };
@@ -215,9 +275,78 @@ pub(crate) async fn list(
     let Which { after, limit, min_position, max_wait_ms, .. } = which;
     let (page, freshness) = List { after, limit, min_position, max_wait_ms }.read(&mut fields);
     fields.finish()?;
-    api.wait_for(&freshness, &["directory", "valuations"], None).await?;
-    let answer = directory::list_portfolios(&api.pool, &filter, order, &page).await.map_err(failed)?;
-    Ok(send(&request, answer, Page::<Portfolio>::of))
+    let kept = api.portfolios(&filter, order, &page, &freshness, Page::<Portfolio>::of).await?;
+    Ok(kept.rendered.send_dated(
+        &request,
+        kept.as_of,
+        kept.parked,
+        last_modified(&kept.as_of, api.clock.now()),
+    ))
+}
+
+/// Find the first portfolios by a figure
+///
+/// By Sharpe ratio unless told otherwise, the greatest first.
+#[utoipa::path(get, path = "/v1/portfolios/top", tag = "portfolios", operation_id = "findTopPortfolios",
+    params(WhichTop, DatedHeaders),
+    responses((status = 200, description = "The first ones", body = Answered<Top>), ListProblems))]
+pub(crate) async fn find_top(
+    State(api): State<Arc<Api>>,
+    Query(which): Query<WhichTop>,
+    request: HeaderMap,
+) -> Result<Response, Problem> {
+    let mut fields = Fields::new();
+    let by = which.by.optional("by", &mut fields).unwrap_or(OrderBy::Sharpe);
+    let risk_band = which.risk_band.optional("risk_band", &mut fields);
+    let limit = which.limit.optional("limit", &mut fields).map_or(TOP_DEFAULT, |Limit(limit)| limit);
+    let freshness = Freshness::read(which.min_position, which.max_wait_ms, &mut fields);
+    fields.finish()?;
+    let filter = PortfolioFilter { risk_band, ..PortfolioFilter::default() };
+    let order = PortfolioOrder { by, descending: true };
+    let page = PageRequest { after: None, limit };
+    let top = |page: queries::Page<PortfolioRow>| Top {
+        by: name_of(by),
+        items: page.items.into_iter().map(Portfolio::from).collect(),
+    };
+    let kept = api.portfolios(&filter, order, &page, &freshness, top).await?;
+    Ok(kept.rendered.send_dated(
+        &request,
+        kept.as_of,
+        kept.parked,
+        last_modified(&kept.as_of, api.clock.now()),
+    ))
+}
+
+fn name_of(by: OrderBy) -> &'static str {
+    match by {
+        OrderBy::Name => "name",
+        OrderBy::AssetCount => "asset_count",
+        OrderBy::Volatility => "volatility",
+        OrderBy::Sharpe => "sharpe",
+        OrderBy::Value => "value",
+        OrderBy::Risk => "risk",
+    }
+}
+
+impl Api {
+    /// A page of portfolios as `document` shows it: read, or what was read for the same question a moment ago.
+    async fn portfolios<T: Serialize>(
+        &self,
+        filter: &PortfolioFilter,
+        order: PortfolioOrder,
+        page: &PageRequest,
+        freshness: &Freshness,
+        document: impl Fn(queries::Page<PortfolioRow>) -> T,
+    ) -> Result<Arc<Kept>, Problem> {
+        self.wait_for(freshness, &filter.read_models(order.by), None).await?;
+        let shown_as = std::any::type_name::<T>();
+        let question = format!("{shown_as} {filter:?} {order:?} {page:?}");
+        let read = async {
+            let answer = directory::list_portfolios(&self.pool, filter, order, page).await.map_err(failed)?;
+            Ok(Kept::of(answer, document))
+        };
+        self.conflated.get(question, LISTS_GOOD_FOR, freshness.min_position, read).await
+    }
 }
 
 /// Find a portfolio

@@ -4,9 +4,10 @@ use chrono::NaiveDate;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::earnings::Quarter;
 use crate::domain::currency::{Currency, Symbol};
 use crate::domain::ids::{AssetId, StreamId};
-use crate::domain::money::{Price, Rate};
+use crate::domain::money::{Amount, Price, Rate};
 
 /// What happened to an asset or to a symbol.
 #[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
@@ -23,6 +24,8 @@ pub enum AssetEvent {
     SplitDeclared(SplitDeclared),
     /// The order in which sources of prices are believed.
     PriceSourcesRanked(PriceSourcesRanked),
+    /// The earnings of a quarter were reported, or reported anew.
+    EarningsReported(EarningsReported),
 }
 
 impl AssetEvent {
@@ -35,6 +38,7 @@ impl AssetEvent {
             Self::AssetDelisted(event) => event.asset_id.stream(),
             Self::SplitDeclared(event) => event.asset_id.stream(),
             Self::PriceSourcesRanked(event) => event.asset_id.stream(),
+            Self::EarningsReported(event) => event.asset_id.stream(),
         }
     }
 }
@@ -121,6 +125,28 @@ pub struct RankedSource {
     pub source: String,
     /// How the series is adjusted; never changes once given.
     pub adjustment: Adjustment,
+}
+
+/// Payload of `EarningsReported`: what is believed of a quarter from now on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EarningsReported {
+    /// The asset, a share.
+    pub asset_id: AssetId,
+    /// The quarter.
+    pub quarter: Quarter,
+    /// Earnings of one share; a loss is negative.
+    pub earnings_per_share: Amount,
+    /// What was expected, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub estimate: Option<Amount>,
+    /// Revenue, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub revenue: Option<Amount>,
+    /// The currency of all three.
+    pub currency: Currency,
+    /// When it was published, if told.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reported_on: Option<NaiveDate>,
 }
 
 /// What a price series has been corrected for backwards.

@@ -1,8 +1,11 @@
 //! What decisions about an asset need to know. Folds are total: they cannot fail and never check.
 
+use std::collections::BTreeMap;
+
 use chrono::NaiveDate;
 
-use super::event::{Adjustment, AssetClass, AssetEvent, RankedSource};
+use super::earnings::Quarter;
+use super::event::{Adjustment, AssetClass, AssetEvent, EarningsReported, RankedSource};
 use crate::domain::currency::{Currency, Symbol};
 use crate::domain::ids::AssetId;
 use crate::domain::money::Rate;
@@ -15,6 +18,7 @@ pub struct Asset {
     ranking: Vec<RankedSource>,
     /// Every source that was ever ranked, with the adjustment first given: it never changes.
     declared: Vec<RankedSource>,
+    earnings: BTreeMap<Quarter, EarningsReported>,
 }
 
 /// What an asset is.
@@ -74,6 +78,9 @@ impl Asset {
                     }
                 }
             }
+            AssetEvent::EarningsReported(reported) => {
+                self.earnings.insert(reported.quarter, reported.clone());
+            }
         }
     }
 
@@ -90,6 +97,11 @@ impl Asset {
     /// The ranked sources, the most believed first.
     pub fn ranking(&self) -> &[RankedSource] {
         &self.ranking
+    }
+
+    /// What is believed of a quarter, if it was reported.
+    pub fn earnings(&self, quarter: Quarter) -> Option<&EarningsReported> {
+        self.earnings.get(&quarter)
     }
 
     /// The adjustment that was declared for a source, if one was.

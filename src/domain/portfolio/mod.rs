@@ -12,9 +12,11 @@ pub mod ledger;
 pub mod lots;
 mod state;
 mod timeline;
+mod upsert;
 
 #[cfg(test)]
 mod tests;
 
-pub use decide::decide;
+pub use decide::{NAME_CHARS_MAX, decide};
 pub use state::{Portfolio, Settings};
+pub use upsert::{UpsertPortfolio, upsert};

@@ -70,9 +70,10 @@ impl PriceTable {
             AssetEvent::PriceSourcesRanked(ranked) => {
                 self.change(ranked.asset_id, position, |asset| asset.rank(&ranked.sources))
             }
-            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => {
-                false
-            }
+            AssetEvent::SymbolClaimed(_)
+            | AssetEvent::AssetDelisted(_)
+            | AssetEvent::SplitDeclared(_)
+            | AssetEvent::EarningsReported(_) => false,
         };
         Changed { live, closes: Vec::new() }
     }

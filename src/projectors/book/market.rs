@@ -192,7 +192,7 @@ impl Market {
         self.place = Place::from(envelope);
         self.scanned_to = self.scanned_to.max(envelope.position);
         moved.any = true;
-        if !matches!(&*envelope.event_type, "PricesObserved" | "SymbolClaimed") {
+        if !matches!(&*envelope.event_type, "PricesObserved" | "SymbolClaimed" | "EarningsReported") {
             self.closes_position = envelope.position;
         }
         match envelope.event() {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 
-use super::{ListedAsset, Row};
+use super::{Earnings, ListedAsset, Row};
 use crate::domain::ids::{AssetId, PortfolioId};
 use crate::domain::investor::InvestorRegistered;
+use crate::domain::money::Amount;
 use crate::domain::portfolio::event::PortfolioOpened;
 use crate::projectors::copy::{Table, Written};
 use crate::projectors::stored;
@@ -97,6 +98,27 @@ pub(super) async fn symbols(
     let mut table = Table::open(conn, "symbols", "symbol, asset_id, position").await?;
     for (symbol, asset_id, position) in rows {
         table.push(&[symbol, &asset_id.0, position]).await?;
+    }
+    table.finish().await
+}
+
+pub(super) async fn earnings(conn: &mut PgConnection, rows: &Earnings) -> Result<Written, sqlx::Error> {
+    const COLUMNS: &str = "asset_id, quarter, earnings_per_share, estimate, revenue, currency, reported_on, recorded_at, position";
+    let mut table = Table::open(conn, "earnings", COLUMNS).await?;
+    for row in rows.values() {
+        table
+            .push(&[
+                &row.says.asset_id.0,
+                &row.says.quarter.to_string(),
+                &row.says.earnings_per_share.decimal(),
+                &row.says.estimate.map(Amount::decimal),
+                &row.says.revenue.map(Amount::decimal),
+                &row.says.currency.as_str(),
+                &row.says.reported_on,
+                &row.recorded_at,
+                &row.position,
+            ])
+            .await?;
     }
     table.finish().await
 }

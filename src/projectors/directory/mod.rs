@@ -1,4 +1,4 @@
-//! Who and what there is: investors, portfolios with their settings, assets and symbols.
+//! Who and what there is: investors, portfolios with their settings, assets with their earnings, and symbols.
 //!
 //! It needs no memory: an event says all that changes, so a batch folds into one insert and one update a table. A
 //! portfolio's version moves with every fact of its stream; that is what `If-Match` is compared with. No personal data
@@ -14,9 +14,10 @@ use sqlx::PgConnection;
 
 use super::copy::Written;
 use super::{Error, Fact, FromLog, Poison, ReadModel, column, stored};
-use crate::domain::asset::{AssetEvent, AssetListed};
+use crate::domain::asset::{AssetEvent, AssetListed, EarningsReported, Quarter};
 use crate::domain::ids::{AssetId, PortfolioId, Shard};
 use crate::domain::investor::{InvestorEvent, InvestorRegistered};
+use crate::domain::money::Amount;
 use crate::domain::portfolio::event::{AccountingChanged, CostBasis, PortfolioEvent, PortfolioOpened};
 use crate::events::{Envelope, Event};
 use crate::feed::Topics;
@@ -30,7 +31,11 @@ pub struct Directory {
     listed: BTreeMap<AssetId, Row<ListedAsset>>,
     assets: BTreeMap<AssetId, Row<AssetChange>>,
     symbols: Vec<(String, AssetId, i64)>,
+    earnings: Earnings,
 }
+
+/// The last report of each quarter.
+type Earnings = BTreeMap<(AssetId, Quarter), Row<EarningsReported>>;
 
 /// What a row says, as of an event of its stream.
 #[derive(Debug)]
@@ -87,6 +92,7 @@ impl ReadModel for Directory {
         insert_assets(conn, &batch.listed.into_values().collect::<Vec<_>>()).await?;
         update_assets(conn, &batch.assets.into_iter().collect::<Vec<_>>()).await?;
         insert_symbols(conn, &batch.symbols).await?;
+        upsert_earnings(conn, &batch.earnings.into_values().collect::<Vec<_>>()).await?;
         Ok(())
     }
 
@@ -103,16 +109,17 @@ impl FromLog for Directory {
 
     fn held_bytes(&self) -> usize {
         let streams = self.investors.len() + self.opened.len() + self.listed.len() + self.symbols.len();
-        streams * (size_of::<Row<PortfolioOpened>>() + 128)
+        (streams + self.earnings.len()) * (size_of::<Row<PortfolioOpened>>() + 128)
     }
 
     async fn copy(&mut self, conn: &mut PgConnection) -> Result<Vec<Written>, Error> {
-        let Self { investors, opened, listed, symbols, .. } = std::mem::take(self);
+        let Self { investors, opened, listed, symbols, earnings, .. } = std::mem::take(self);
         Ok(vec![
             copying::investors(conn, &investors).await?,
             copying::portfolios(conn, &opened).await?,
             copying::assets(conn, &listed).await?,
             copying::symbols(conn, &symbols).await?,
+            copying::earnings(conn, &earnings).await?,
         ])
     }
 }
@@ -183,6 +190,10 @@ impl Directory {
                 final_price: it.final_price.map(|price| price.decimal()),
                 ..AssetChange::default()
             },
+            AssetEvent::EarningsReported(it) => {
+                self.earnings.insert((it.asset_id, it.quarter), Row::new(it.clone(), envelope));
+                AssetChange::default()
+            }
             AssetEvent::SplitDeclared(_) | AssetEvent::PriceSourcesRanked(_) => AssetChange::default(),
         };
         let id = AssetId(stored::stream_id(envelope)?);
@@ -324,6 +335,27 @@ async fn insert_symbols(conn: &mut PgConnection, rows: &[(String, AssetId, i64)]
         &column(rows, |(symbol, _, _)| symbol.clone()),
         &column(rows, |(_, id, _)| id.0),
         &column(rows, |(_, _, position)| *position),
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn upsert_earnings(conn: &mut PgConnection, rows: &[Row<EarningsReported>]) -> Result<(), sqlx::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    sqlx::query_file!(
+        "projections/directory/upsert_earnings.sql",
+        &column(rows, |row| row.says.asset_id.0),
+        &column(rows, |row| row.says.quarter.to_string()),
+        &column(rows, |row| row.says.earnings_per_share.decimal()),
+        &column(rows, |row| row.says.estimate.map(Amount::decimal)) as _,
+        &column(rows, |row| row.says.revenue.map(Amount::decimal)) as _,
+        &column(rows, |row| row.says.currency.to_string()),
+        &column(rows, |row| row.says.reported_on) as _,
+        &column(rows, |row| row.recorded_at),
+        &column(rows, |row| row.position),
     )
     .execute(conn)
     .await?;

@@ -125,9 +125,10 @@ impl Prices {
             AssetEvent::AssetListed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::AssetRenamed(it) => self.touched_assets.insert(it.asset_id),
             AssetEvent::PriceSourcesRanked(it) => self.touched_assets.insert(it.asset_id),
-            AssetEvent::SymbolClaimed(_) | AssetEvent::AssetDelisted(_) | AssetEvent::SplitDeclared(_) => {
-                false
-            }
+            AssetEvent::SymbolClaimed(_)
+            | AssetEvent::AssetDelisted(_)
+            | AssetEvent::SplitDeclared(_)
+            | AssetEvent::EarningsReported(_) => false,
         };
     }
 

@@ -41,6 +41,7 @@ async fn upsert_portfolios(conn: &mut PgConnection, rows: &Valued<'_>) -> Result
         &column(rows, |(_, it)| it.unpriced > 0),
         &column(rows, |(_, it)| it.cost_incomplete),
         &column(rows, |(_, it)| it.unpriced),
+        &column(rows, |(_, it)| i32::try_from(it.holdings.len()).unwrap_or(i32::MAX)),
         &column(rows, |(of, _)| of.position.0),
         &column(rows, |(_, it)| it.price_position.0),
     )

@@ -98,7 +98,8 @@ pub async fn page(
     }
     let recorded_at = read.events.last().map(|event| event.recorded_at);
     // Of the head, as `next` is of the end: an epoch that has no event yet would keep the two apart.
-    let as_of = AsOf { epoch: epoch_at(&epochs, read.head), position: read.head, recorded_at };
+    let as_of =
+        AsOf { epoch: epoch_at(&epochs, read.head), position: read.head, recorded_at, changed_at: None };
     let next = (epoch_at(&epochs, read.end), read.end);
     Ok(Fed::Page(FeedPage { as_of, events: read.events, next }))
 }

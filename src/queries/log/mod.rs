@@ -71,7 +71,7 @@ pub async fn list_stream_events(
     let recorded_at = slice.events.last().map(|event| event.recorded_at);
     let rows = slice.events.iter().map(EventRow::from).collect();
     let data = page.page(LIST, rows, |row| row.version);
-    let as_of = AsOf { epoch, position: slice.head, recorded_at };
+    let as_of = AsOf { epoch, position: slice.head, recorded_at, changed_at: None };
     Ok(Some(Answer { as_of, parked: false, data }))
 }
 

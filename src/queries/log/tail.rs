@@ -249,8 +249,12 @@ impl KeptEvents {
             }
         }
         let Some(last) = last else { return Kept::Nothing };
-        let as_of =
-            AsOf { epoch: newest.epoch, position: newest.position, recorded_at: Some(last.recorded_at) };
+        let as_of = AsOf {
+            epoch: newest.epoch,
+            position: newest.position,
+            recorded_at: Some(last.recorded_at),
+            changed_at: None,
+        };
         Kept::Page(FeedPage { as_of, events: wanted, next: (last.epoch, last.position) })
     }
 }

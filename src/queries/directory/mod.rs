@@ -1,14 +1,23 @@
-//! Investors, portfolios with their summary, and assets.
+//! Investors, portfolios with their summary, assets and their earnings.
+
+mod earnings;
+mod portfolios;
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use rust_decimal::Decimal;
 use sqlx::PgPool;
 use uuid::Uuid;
 
+pub use self::earnings::{EarningsFilter, EarningsRow, list_earnings};
+pub use self::portfolios::{
+    CurrencyTotal, OrderBy, PortfolioFilter, PortfolioOrder, PortfolioRow, PortfolioStats, RiskBand,
+    find_portfolio, find_portfolio_stats, list_portfolios,
+};
 use super::snapshot::{self, Answer, market, portfolio_shards};
 use super::{Error, Page, PageRequest};
-use crate::domain::ids::{AssetId, InvestorId, MARKET_SHARD, PortfolioId, Shard};
-use crate::domain::money::Amount;
+use crate::domain::ids::{AssetId, InvestorId, MARKET_SHARD, PortfolioId};
 
 /// An investor.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,92 +62,6 @@ pub struct InvestorTotal {
     pub total_value_base: Decimal,
     /// A portfolio is incomplete or was not valued yet.
     pub incomplete: bool,
-}
-
-/// A portfolio with its settings and its summary.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PortfolioRow {
-    /// The portfolio.
-    pub portfolio_id: Uuid,
-    /// Whose it is.
-    pub investor_id: Uuid,
-    /// What it is called.
-    pub name: String,
-    /// The currency it reports in.
-    pub base_currency: String,
-    /// IANA zone that decides which day "today" is.
-    pub time_zone: String,
-    /// `fifo`, `lifo`, `hifo`, `average`.
-    pub cost_basis: String,
-    /// Whether fees and taxes of a buy are part of its cost.
-    pub fees_in_cost: bool,
-    /// `tracked` or `untracked`.
-    pub cash: String,
-    /// Whether more may be sold than is held.
-    pub allow_short: bool,
-    /// When the log took the opening.
-    pub opened_at: DateTime<Utc>,
-    /// Of the portfolio's stream: what `If-Match` is compared with.
-    pub version: i64,
-    /// Of the last event of that stream.
-    pub position: i64,
-    /// Holdings and cash in base; none until it was valued.
-    pub total_value_base: Option<Decimal>,
-    /// Holdings in base.
-    pub market_value_base: Option<Decimal>,
-    /// Cash in base.
-    pub cash_base: Option<Decimal>,
-    /// Cost of what is held, in base.
-    pub cost_base: Option<Decimal>,
-    /// Gain of what is held, in base.
-    pub unrealized_gain_base: Option<Decimal>,
-    /// A price or rate is missing: the values are of what is priced.
-    pub incomplete: Option<bool>,
-    /// An opening rate is missing: cost and gain are of what is known.
-    pub cost_incomplete: Option<bool>,
-    /// How many holdings and balances have no value.
-    pub unpriced: Option<i32>,
-    /// Value at risk 99 % as a share of gross exposure; none until it was computed.
-    pub risk_share: Option<f64>,
-    /// The band of that share.
-    pub risk_band: Option<String>,
-    /// Value at risk 99 %, one day, in base.
-    pub value_at_risk_99: Option<f64>,
-    /// Annual volatility of today's holdings.
-    pub volatility: Option<f64>,
-}
-
-/// Which portfolios.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortfolioFilter {
-    /// Of this investor.
-    pub investor_id: Option<InvestorId>,
-    /// Whose name has this in it, in any case.
-    pub name: Option<String>,
-    /// In this band of risk.
-    pub risk_band: Option<String>,
-    /// Worth at least this, in base.
-    pub value_min: Option<Decimal>,
-    /// Worth at most this, in base.
-    pub value_max: Option<Decimal>,
-}
-
-/// In which order. Portfolios without a figure come last, whatever the direction.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PortfolioOrder {
-    /// By name.
-    #[default]
-    Name,
-    /// By name, the last first.
-    NameDescending,
-    /// By value in base, the least first.
-    Value,
-    /// By value in base, the greatest first.
-    ValueDescending,
-    /// By share at risk, the least first.
-    Risk,
-    /// By share at risk, the greatest first.
-    RiskDescending,
 }
 
 /// An asset with its live price.
@@ -200,6 +123,37 @@ pub enum AssetName {
     Symbol(String),
 }
 
+/// Whom e-mails name, as they were asked for; those that nobody has are left out.
+///
+/// # Errors
+/// The database.
+pub async fn find_investors_by_email(
+    pool: &PgPool,
+    emails: &[String],
+) -> Result<HashMap<String, InvestorId>, Error> {
+    let found = sqlx::query_file!("projections/directory/find_investors_by_email.sql", emails);
+    let found = found.fetch_all(pool).await?;
+    Ok(found.into_iter().map(|row| (row.email, InvestorId(row.investor_id))).collect())
+}
+
+/// The oldest portfolio of each investor and name that there is.
+///
+/// # Errors
+/// The database.
+pub async fn find_portfolios_by_name(
+    pool: &PgPool,
+    named: &[(InvestorId, String)],
+) -> Result<HashMap<(InvestorId, String), PortfolioId>, Error> {
+    let investors: Vec<Uuid> = named.iter().map(|(investor, _)| investor.0).collect();
+    let names: Vec<String> = named.iter().map(|(_, name)| name.clone()).collect();
+    let rows = sqlx::query_file!("projections/directory/find_portfolios_by_name.sql", &investors, &names);
+    let mut found = HashMap::new();
+    for row in rows.fetch_all(pool).await? {
+        found.entry((InvestorId(row.investor_id), row.name)).or_insert(PortfolioId(row.portfolio_id));
+    }
+    Ok(found)
+}
+
 /// Investors, by id, which is the order of registration.
 ///
 /// # Errors
@@ -231,42 +185,11 @@ pub async fn find_investor(
     let Some(investor) = found else { return Ok(None) };
     let filter = PortfolioFilter { investor_id: Some(id), ..PortfolioFilter::default() };
     let all = PageRequest { after: None, limit: super::LIMIT_MAX };
-    let page = portfolios_in(&mut tx, &filter, PortfolioOrder::Name, &all).await?;
+    let page = portfolios::read_page(&mut tx, &filter, PortfolioOrder::default(), &all).await?;
     let totals = totals(&page.items);
     let data = InvestorWithPortfolios { investor, portfolios: page.items, totals };
     let sources: Vec<_> = portfolio_shards("directory").chain(portfolio_shards("valuations")).collect();
     snapshot::answer(&mut tx, &sources, &[id.stream()], data).await.map(Some)
-}
-
-/// Portfolios with their summaries.
-///
-/// # Errors
-/// [`Error::BadCursor`], the database.
-pub async fn list_portfolios(
-    pool: &PgPool,
-    filter: &PortfolioFilter,
-    order: PortfolioOrder,
-    page: &PageRequest,
-) -> Result<Answer<Page<PortfolioRow>>, Error> {
-    let mut tx = snapshot::begin(pool).await?;
-    let portfolios = portfolios_in(&mut tx, filter, order, page).await?;
-    let sources: Vec<_> = portfolio_shards("directory").chain(portfolio_shards("valuations")).collect();
-    snapshot::answer(&mut tx, &sources, &[], portfolios).await
-}
-
-/// A portfolio with its settings and summary; none if there is no such portfolio.
-///
-/// # Errors
-/// The database.
-pub async fn find_portfolio(pool: &PgPool, id: PortfolioId) -> Result<Option<Answer<PortfolioRow>>, Error> {
-    let mut tx = snapshot::begin(pool).await?;
-    let found = sqlx::query_file_as!(PortfolioRow, "projections/directory/find_portfolio.sql", id.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-    let Some(portfolio) = found else { return Ok(None) };
-    let shard: Shard = id.stream().shard();
-    let sources = [("directory", shard), ("valuations", shard)];
-    snapshot::answer(&mut tx, &sources, &[id.stream()], portfolio).await.map(Some)
 }
 
 /// Assets with their live prices, by symbol.
@@ -313,61 +236,6 @@ pub async fn find_asset(pool: &PgPool, name: &AssetName) -> Result<Option<Answer
     let id = AssetId(asset.asset_id);
     let sources = [("directory", MARKET_SHARD), ("prices", MARKET_SHARD)];
     snapshot::answer(&mut tx, &sources, &[id.stream(), id.price_stream()], asset).await.map(Some)
-}
-
-async fn portfolios_in(
-    conn: &mut sqlx::PgConnection,
-    filter: &PortfolioFilter,
-    order: PortfolioOrder,
-    page: &PageRequest,
-) -> Result<Page<PortfolioRow>, Error> {
-    use PortfolioOrder::{Name, NameDescending, Risk, RiskDescending, Value, ValueDescending};
-    let list = format!("portfolios by {order:?}");
-    let investor = filter.investor_id.map(|id| id.0);
-    macro_rules! rows {
-        ($file:literal, $key:expr, $id:expr $(, $sign:expr)?) => {
-            sqlx::query_file_as!(
-                PortfolioRow,
-                $file,
-                investor,
-                filter.name,
-                filter.risk_band,
-                filter.value_min,
-                filter.value_max,
-                $key,
-                $id,
-                page.rows()
-                $(, $sign)?
-            )
-            .fetch_all(conn)
-            .await?
-        };
-    }
-    match order {
-        Name | NameDescending => {
-            let (name, id): (Option<String>, Option<Uuid>) = page.key(&list)?.unzip();
-            let rows = if order == Name {
-                rows!("projections/directory/list_portfolios_by_name.sql", name, id)
-            } else {
-                rows!("projections/directory/list_portfolios_by_name_descending.sql", name, id)
-            };
-            Ok(page.page(&list, rows, |row| (row.name.clone(), row.portfolio_id)))
-        }
-        Value | ValueDescending => {
-            let (key, id): (Option<Option<Amount>>, Option<Uuid>) = page.key(&list)?.unzip();
-            let key = key.flatten().map(Amount::decimal);
-            let sign = if order == Value { Decimal::ONE } else { Decimal::NEGATIVE_ONE };
-            let rows = rows!("projections/directory/list_portfolios_by_value.sql", key, id, sign);
-            Ok(page
-                .page(&list, rows, |row| (row.total_value_base.map(Amount::from_decimal), row.portfolio_id)))
-        }
-        Risk | RiskDescending => {
-            let (key, id): (Option<Option<f64>>, Option<Uuid>) = page.key(&list)?.unzip();
-            let sign = if order == Risk { 1.0 } else { -1.0 };
-            let rows = rows!("projections/directory/list_portfolios_by_risk.sql", key.flatten(), id, sign);
-            Ok(page.page(&list, rows, |row| (row.risk_share, row.portfolio_id)))
-        }
-    }
 }
 
 fn totals(portfolios: &[PortfolioRow]) -> Vec<InvestorTotal> {
