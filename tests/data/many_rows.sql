@@ -37,6 +37,23 @@ insert into prices.closes (asset_id, source, day, price, volume, position)
 select md5('asset ' || i)::uuid, 'exchange', date '2024-01-01' + d, 100 + (i * 7919 + d * 104729) % 1000 / 100.0, d, 1
 from generate_series(1, 500) i, generate_series(1, 400) d;
 
+insert into prices.held_prices (asset_id, held_id, source, day, price, last_price, reason, held_at, state, position)
+select md5('asset ' || 1 + i % 500)::uuid, md5('held ' || i)::uuid, 'exchange', date '2024-01-01', 300, 100, 'three times the last',
+    timestamptz '2024-01-01', case when i % 100 = 0 then 'waiting' else 'accepted' end, i
+from generate_series(1, $portfolios) i;
+
+-- A hundred jobs; of their runs one in a hundred has failed for good, and ten are open.
+insert into jobs.jobs (job_id, name, kind, interval_seconds, soft_limit_seconds, time_limit_seconds, attempts_max,
+    retry_pause_seconds, overlap, symbols, defined_by, defined_at, defined_position, settings_at, version, position)
+select md5('job ' || i)::uuid, 'job-' || i, 'fetch-quotes', 3600, 240, 300, 3, 30, 'skip', '{}', 'anonymous',
+    timestamptz '2024-01-01', 0, timestamptz '2024-01-01', 1, 1
+from generate_series(1, 100) i;
+insert into jobs.runs (job_id, scheduled_position, run_id, due_at, trigger, state, missed, attempt, scheduled_at, position)
+select md5('job ' || 1 + i % 100)::uuid, i, md5('run ' || i)::uuid, timestamptz '2024-01-01' + i * interval '1 minute', 'schedule',
+    case when i > $portfolios - 10 then 'scheduled' when (i / 100) % 100 = 0 then 'failed' else 'finished' end, 0, 1,
+    timestamptz '2024-01-01' + i * interval '1 minute', i
+from generate_series(1, $portfolios) i;
+
 insert into holdings.ledgers (portfolio_id, shard, base_currency, cost_basis, fees_in_cost, cash, allow_short, version, position)
 select portfolio_id, position % 32, base_currency, cost_basis, fees_in_cost, cash, allow_short, version, position
 from directory.portfolios;
@@ -65,10 +82,10 @@ select md5('portfolio ' || i)::uuid, i % 32, (array['USD', 'EUR', 'GBP'])[1 + i 
 from (select i, (1000 + (i::bigint * 104729) % 1000003)::numeric + 0.25 as v from generate_series(1, $portfolios) i) valued;
 
 -- One in a hundred has no figures. The documents are about as large as real ones.
-insert into risk.portfolio_risks (portfolio_id, shard, portfolio_position, price_position, model_cut, model_hash,
+insert into risk.portfolio_risks (portfolio_id, shard, portfolio_position, price_position, request_position, model_cut, model_hash,
     engine_version, base_currency, gross_exposure, coverage, incomplete, value_at_risk_95, value_at_risk_99,
     expected_shortfall_975, risk_share, risk_band, volatility, sharpe, figures, exposures)
-select md5('portfolio ' || i)::uuid, i % 32, i, 1, 1, 'hash', '1', 'USD', 1000, 1, false, 1, 2, 2, volatility / 8,
+select md5('portfolio ' || i)::uuid, i % 32, i, 1, 0, 1, 'hash', '1', 'USD', 1000, 1, false, 1, 2, 2, volatility / 8,
     case when volatility < 0.15 then 'low' when volatility < 0.25 then 'medium' else 'high' end, volatility,
     ((i::bigint * 15485863) % 400009 / 100000.0 - 1)::double precision,
     json_build_object('methods', (select json_agg(md5(i::text || k)) from generate_series(1, 60) k)),
@@ -83,6 +100,8 @@ select s, 1, $portfolios, timestamptz '2024-01-01', $portfolios, 0, s from gener
 insert into holdings.checkpoints select * from directory.checkpoints where shard < 32;
 insert into activity.checkpoints select * from directory.checkpoints where shard < 32;
 insert into prices.checkpoints select * from directory.checkpoints where shard = 32;
+insert into jobs.checkpoints (shard, epoch, position, recorded_at, scanned_to, price_position, revision)
+select s, 1, $portfolios, timestamptz '2024-01-01', $portfolios, 0, 100 + s from generate_series(33, 40) s;
 insert into valuations.checkpoints (shard, epoch, position, recorded_at, scanned_to, price_position, revision)
 select shard, epoch, position, recorded_at, scanned_to, scanned_to, revision from holdings.checkpoints;
 insert into risk.checkpoints select * from valuations.checkpoints;

@@ -67,6 +67,21 @@ statements![
     "holdings/upsert_lots",
     "insert_missing_checkpoints",
     "insert_skipped_event",
+    "jobs/find_changes",
+    "jobs/find_run",
+    "jobs/list_failed_runs",
+    "jobs/list_idle_leases",
+    "jobs/list_jobs",
+    "jobs/list_known_jobs",
+    "jobs/list_names_defined_by",
+    "jobs/list_open_runs",
+    "jobs/list_places",
+    "jobs/list_planned_jobs",
+    "jobs/list_runs",
+    "jobs/load_jobs",
+    "jobs/load_runs",
+    "jobs/upsert_jobs",
+    "jobs/upsert_runs",
     "list_checkpoints",
     "list_lags",
     "list_parked_events",
@@ -77,20 +92,32 @@ statements![
     "park_streams",
     "prices/delete_asset",
     "prices/delete_closes",
+    "prices/find_market_scan",
     "prices/find_model_cut",
+    "prices/find_named_assets",
+    "prices/insert_held_prices",
     "prices/list_closes",
+    "prices/list_held_assets",
+    "prices/list_held_of_assets",
+    "prices/list_held_prices",
     "prices/list_model_closes",
+    "prices/list_pairs",
     "prices/list_recent_closes",
+    "prices/list_series_closes",
+    "prices/list_series_places",
     "prices/list_sources",
     "prices/load_fx_closes",
     "prices/load_market_checkpoint",
     "prices/load_quotes",
     "prices/load_sources",
+    "prices/update_held_prices",
     "prices/upsert_closes",
     "prices/upsert_quotes",
     "prices/upsert_sources",
+    "risk/count_recomputed",
     "risk/find_figure_stats",
     "risk/find_risk",
+    "risk/load_requests",
     "risk/upsert_risks",
     "valuations/delete_cash",
     "valuations/delete_holdings",
@@ -166,12 +193,18 @@ type Case = (&'static str, &'static [&'static str]);
 const ASSET: &str = "select asset_id from directory.assets order by asset_id limit 1";
 const ASSETS: &str =
     "select array_agg(asset_id) from (select asset_id from directory.assets order by asset_id limit 100) ids";
+const FEW_ASSETS: &str =
+    "select array_agg(asset_id) from (select asset_id from directory.assets order by asset_id limit 3) ids";
 const SYMBOL: &str = "select symbol from directory.symbols order by symbol limit 1";
 const INVESTOR: &str = "select investor_id from directory.investors order by investor_id limit 1";
 const INVESTORS: &str = "select array_agg(investor_id) from (select investor_id from directory.portfolios order by portfolio_id limit 100) ids";
 const NAMES: &str = "select array_agg(name) from (select name from directory.portfolios order by portfolio_id limit 100) names";
 const EMAILS: &str = "select array_agg(email) from (select email from public.investor_details order by investor_id limit 100) emails";
 const SHARPE: &str = "select coalesce(max(sharpe), 0) from risk.portfolio_risks";
+const JOB: &str = "select job_id from jobs.jobs order by job_id limit 1";
+const RUN: &str =
+    "select run_id from jobs.runs where run_id is not null order by job_id, scheduled_position limit 1";
+const RUNS: &str = "select array_agg(run_id) from (select run_id from jobs.runs order by job_id, scheduled_position limit 100) ids";
 const PORTFOLIO: &str = "select portfolio_id from directory.portfolios order by portfolio_id limit 1";
 
 /// What lists of portfolios are asked: all, one way and the other, and by the filters that people use.
@@ -223,6 +256,20 @@ impl Statement {
             "directory/list_earnings" => &[("", &[ASSET, "null", "null", "null", "51"])],
             "directory/list_investors" => &[("", &["null", "51"]), ("the next page", &[INVESTOR, "51"])],
             "directory/update_assets" => &[("", &[ASSETS])],
+            "jobs/find_run" => &[("", &[JOB, RUN])],
+            "jobs/list_failed_runs" => &[("", &["null", "51"])],
+            "jobs/list_idle_leases" | "jobs/list_places" => &[("", &["array[33, 34]"])],
+            "jobs/list_jobs" => &[("all", &["null", "null", "51"]), ("one", &[JOB, "null", "1"])],
+            "jobs/list_runs" => {
+                &[("", &[JOB, "null", "null", "51"]), ("those that failed", &[JOB, "'failed'", "null", "51"])]
+            }
+            "jobs/load_jobs" => &[("", &["select array_agg(job_id) from jobs.jobs"])],
+            "jobs/load_runs" => &[("", &[RUNS])],
+            "prices/find_named_assets" => &[("", &["array['A1', 'A2']"])],
+            "prices/list_series_places" => &[("", &[ASSETS])],
+            "prices/list_held_of_assets" => &[("", &[FEW_ASSETS])],
+            "prices/list_held_prices" => &[("", &["'waiting'", "0", "51"])],
+            "prices/list_series_closes" => &[("", &[ASSET, "'exchange'", "'2024-02-01'", "'2024-05-01'"])],
             "prices/delete_asset" | "prices/list_sources" => &[("", &[ASSET])],
             "prices/delete_closes" => &[("", &[ASSETS])],
             "prices/list_closes" => &[("", &[ASSET, "null", "null", "null", "51"])],
