@@ -283,6 +283,8 @@ fn declined(status: StatusCode, headers: &HeaderMap, now: DateTime<Utc>) -> Atte
 fn broken(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "did not answer in time"
+    } else if error.is_connect() && is_about_certificates(error) {
+        "has a certificate that is not trusted"
     } else if error.is_connect() {
         "cannot be reached"
     } else if error.is_body() || error.is_decode() {
@@ -290,6 +292,17 @@ fn broken(error: &reqwest::Error) -> &'static str {
     } else {
         "breaks the connection"
     }
+}
+
+fn is_about_certificates(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(it) = cause {
+        if it.to_string().contains("certificate") {
+            return true;
+        }
+        cause = it.source();
+    }
+    false
 }
 
 fn hash(url: &str) -> [u8; 32] {

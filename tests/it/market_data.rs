@@ -438,6 +438,70 @@ async fn a_key_is_in_no_reason_whatever_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_source_is_asked_and_read_in_its_own_shape() {
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    let address = desk.provider.address;
+    let settings = format!(
+        "{}[sources.stooq]\nbase_url = \"http://{address}\"\n[sources.bank]\nkind = \"http\"\nbase_url = \"http://{address}\"\n\
+         currency = \"USD\"\nkey_env = \"ALPHAVANTAGE_API_KEY\"\n\
+         quotes = {{ path = \"/bank/{{symbol}}?k={{key}}\", format = \"json\", price = \"/p\", time = \"/t\" }}\n\
+         history = {{ path = \"/days/{{symbol}}?from={{from}}\", format = \"csv\", price = \"close\", time = \"day\" }}\n",
+        sources(&desk.provider, "")
+    );
+    let ledger = Ledger::start(&desk.database);
+    let fetcher = fetcher(&desk.database, &ledger, &settings);
+    desk.service.asset("KO").await;
+    let days = [day(2), day(1)];
+    let series =
+        |day: &str, close: &str| format!("\"{day}\":{{\"4. close\":\"{close}\",\"5. volume\":\"7\"}}");
+    for (part, body) in [
+        (
+            "/query?function=TIME_SERIES_DAILY&symbol=KO",
+            format!(
+                "{{\"Meta Data\":{{\"2. Symbol\":\"KO\"}},\"Time Series (Daily)\":{{{},{}}}}}",
+                series(&days[0], "60.10"),
+                series(&days[1], "60.20")
+            ),
+        ),
+        (
+            "/q/l/?s=ko.us",
+            format!(
+                "Symbol,Date,Time,Open,High,Low,Close,Volume\r\nKO.US,{},12:00:00,1,1,1,60.3,5\r\n",
+                days[1]
+            ),
+        ),
+        (
+            "/q/d/l/?s=ko.us",
+            format!("Date,Open,High,Low,Close,Volume\n{},1,1,1,60.1,5\n{},1,1,1,60.2,5\n", days[0], days[1]),
+        ),
+        ("/bank/KO?k=very-secret-key", format!("{{\"p\":60.4,\"t\":{}}}", ago(60))),
+        ("/days/KO?from=", format!("day,close\n{},60.5\n", days[1])),
+    ] {
+        desk.provider.script(part, [Say::body(body)]);
+    }
+    for (source, what, series, prices) in [
+        ("alphavantage", What::History, "alphavantage", 2),
+        ("stooq", What::Quotes, "stooq", 1),
+        ("stooq", What::History, "stooq.adjusted", 2),
+        ("bank", What::Quotes, "bank", 1),
+        ("bank", What::History, "bank", 1),
+        ("demo", What::Quotes, "demo", 1),
+    ] {
+        let wanted = Request { source: Some(source.into()), ..request(what, &["KO"]) };
+        let summary = fetcher.fetch(wanted, |_, _| {}, CancellationToken::new()).await.unwrap();
+        assert_eq!(
+            (summary.prices + summary.held, summary.refused.len()),
+            (prices, 0),
+            "{source}: {summary}"
+        );
+        let asset = desk.get("/v1/assets/KO").await;
+        let known = asset["sources"].as_array().unwrap().iter().any(|it| it["source"] == series);
+        assert!(known || summary.held > 0, "{series}: {asset}");
+    }
+    desk.assert_rows_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_is_away_costs_a_moment_and_not_one_for_each_symbol() {
     let settings = "";
     let desk = Desk::new(settings, |_| Say::Reset).await;
