@@ -391,6 +391,10 @@ async fn rates_of_all_pairs_come_in_one_answer_that_is_recognised() {
     assert!(reason(&summary, "GBPUSD").contains("the euro only"));
     assert_eq!(desk.provider.asked("/eurofxref").len(), 1, "one answer for all");
     assert_eq!(desk.get("/v1/assets/EURUSD").await["price"]["price"], "1.083");
+    desk.service.asset("SHARE").await;
+    let summary = desk.fetch(What::Rates, &["SHARE", "EURUSD"]).await;
+    assert_eq!((reason(&summary, "SHARE"), summary.refused.len()), ("is no exchange rate", 2));
+    assert_eq!(reason(&summary, "EURUSD"), "answers 304", "nobody asked whether it has changed");
     // What was refused may be taken another time, so that only a whole answer is recognised.
     let rates = ecb_day(&day(1), &[("USD", "1.0830"), ("JPY", "162.87")]);
     let tag = vec![("etag", "\"two\"".to_owned())];
@@ -402,7 +406,7 @@ async fn rates_of_all_pairs_come_in_one_answer_that_is_recognised() {
     let asked = desk.provider.asked("/eurofxref");
     let tags: Vec<_> =
         asked.iter().map(|asked| asked.headers.get("if-none-match").map(String::as_str)).collect();
-    assert_eq!(tags, [None, None, Some("\"two\"")]);
+    assert_eq!(tags, [None, None, None, Some("\"two\"")]);
     assert!(asked[0].headers["user-agent"].starts_with("portfolio-insight/"));
     desk.assert_rows_are_right().await;
 }
