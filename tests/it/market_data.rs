@@ -7,6 +7,7 @@ use insight::clock::Clock;
 use insight::domain::ids::Position;
 use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::market_data::{Fetcher, Parts, Request, Settings, Summary, What};
+use insight::postgres::{self, Session};
 use insight::projectors::rebuild::rebuild;
 use insight::projectors::risk::Engine;
 use insight::verify;
@@ -539,13 +540,20 @@ async fn two_thousand_symbols_from_a_slow_provider() {
     let symbols: Vec<String> = (0..SYMBOLS).map(|n| format!("S{n}")).collect();
     futures::future::join_all(symbols.iter().map(|symbol| desk.service.asset(symbol))).await;
     let symbols: Vec<&str> = symbols.iter().map(String::as_str).collect();
+    // With connections of its own, as a process has them.
+    let pool = postgres::connect(desk.database.options(), &Session::of("fetch")).await.unwrap();
+    let ledger = Ledger::over(desk.database.options(), pool.clone(), Default::default());
+    let settings = Settings::read(&sources(&desk.provider, ""), |_| None).unwrap();
+    let commands = ledger.commands.clone();
+    let fetcher = Fetcher::open(Parts { pool, commands, clock: Clock::System, settings }).unwrap();
+    let fetch = || fetcher.fetch(request(What::Quotes, &symbols), |_, _| {}, CancellationToken::new());
     let before = resident();
-    let summary = desk.fetch(What::Quotes, &symbols).await;
+    let summary = fetch().await.unwrap();
     println!("{summary}; memory {} MB before, {} MB after", before >> 10, resident() >> 10);
     assert_eq!((summary.fetched, summary.prices, summary.refused.len()), (2_000, 2_000, 0));
     assert!(summary.took < Duration::from_secs(60), "{summary}");
     assert!(resident() < before + (100 << 10), "memory stays flat");
-    let again = desk.fetch(What::Quotes, &symbols).await;
+    let again = fetch().await.unwrap();
     println!("again: {again}; memory {} MB", resident() >> 10);
     assert_eq!((again.unchanged, again.prices), (2_000, 0));
 }
