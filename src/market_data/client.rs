@@ -197,6 +197,7 @@ impl Client {
 
     async fn attempt(&self, url: &str) -> Attempt {
         let known = lock(&self.remembered).get(&hash(url)).cloned().unwrap_or_default();
+        let is_known = known != Validators::default();
         let mut request = self.http.get(url);
         if let Some(etag) = known.etag {
             request = request.header(header::IF_NONE_MATCH, etag);
@@ -211,7 +212,7 @@ impl Client {
         let status = response.status();
         match status {
             StatusCode::OK => {}
-            StatusCode::NOT_MODIFIED => return Attempt::Answered(Answer::NotModified),
+            StatusCode::NOT_MODIFIED if is_known => return Attempt::Answered(Answer::NotModified),
             _ => return declined(status, response.headers(), self.clock.now()),
         }
         let too_large =
@@ -261,9 +262,10 @@ fn declined(status: StatusCode, headers: &HeaderMap, now: DateTime<Utc>) -> Atte
     if status.is_server_error() {
         return Attempt::Failed { reason: format!("answers {}", status.as_u16()), after, is_fault: true };
     }
-    if status.is_redirection() {
+    if status.is_redirection() && status != StatusCode::NOT_MODIFIED {
         let to = headers.get(header::LOCATION).and_then(|to| to.to_str().ok()).unwrap_or_default();
-        let to = if to.contains("://") { url::origin(to) } else { "itself, again and again" };
+        let is_here = to.starts_with('/') && !to.starts_with("//");
+        let to = if is_here { "itself, again and again" } else { url::origin(to.trim_start_matches('/')) };
         return Attempt::Refused(format!(
             "sends us elsewhere ({}), to {}",
             status.as_u16(),
@@ -283,6 +285,8 @@ fn declined(status: StatusCode, headers: &HeaderMap, now: DateTime<Utc>) -> Atte
 fn broken(error: &reqwest::Error) -> &'static str {
     if error.is_timeout() {
         "did not answer in time"
+    } else if error.is_connect() && is_about_certificates(error) {
+        "has a certificate that is not trusted"
     } else if error.is_connect() {
         "cannot be reached"
     } else if error.is_body() || error.is_decode() {
@@ -290,6 +294,17 @@ fn broken(error: &reqwest::Error) -> &'static str {
     } else {
         "breaks the connection"
     }
+}
+
+fn is_about_certificates(error: &reqwest::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(it) = cause {
+        if it.to_string().contains("certificate") {
+            return true;
+        }
+        cause = it.source();
+    }
+    false
 }
 
 fn hash(url: &str) -> [u8; 32] {

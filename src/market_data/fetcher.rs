@@ -18,7 +18,8 @@ use uuid::Uuid;
 use super::append::{self, Appended};
 use super::client::{Answer, Client, Validators};
 use super::judge::{self, Judged, Standing};
-use super::settings::{Settings, SourceSettings};
+use super::seen::Told;
+use super::settings::Settings;
 use super::source::Days;
 use super::summary::{Refused, Request, Summary, What};
 use super::target::{self, Target};
@@ -32,6 +33,8 @@ use crate::queries::fetching;
 /// How long the rows may take to see what the log holds already.
 const ROWS_WITHIN: Duration = Duration::from_secs(15);
 const ASK_EVERY: Duration = Duration::from_millis(20);
+/// A body of so many bytes is read in well under a millisecond.
+const SMALL_BYTES: usize = 32 << 10;
 
 /// What a fetcher stands on.
 pub struct Parts {
@@ -78,7 +81,10 @@ pub enum Error {
 
 /// Fetches prices. Keep it: it remembers what sources have said, how they are and how fast they may be asked.
 pub struct Fetcher {
-    parts: Parts,
+    pool: PgPool,
+    commands: Commands,
+    clock: Clock,
+    settings: Arc<Settings>,
     clients: HashMap<String, OnceLock<Arc<Client>>>,
 }
 
@@ -105,8 +111,9 @@ impl Fetcher {
     /// # Errors
     /// [`Error::Client`].
     pub fn open(parts: Parts) -> Result<Self, Error> {
-        let clients = parts.settings.sources.keys().map(|name| (name.clone(), OnceLock::new())).collect();
-        Ok(Self { parts, clients })
+        let Parts { pool, commands, clock, settings } = parts;
+        let clients = settings.sources.keys().map(|name| (name.clone(), OnceLock::new())).collect();
+        Ok(Self { pool, commands, clock, settings: Arc::new(settings), clients })
     }
 
     /// Fetches. `progress` is told how many assets are done, of how many. Cancelled, it ends soon; what was appended stays.
@@ -122,7 +129,7 @@ impl Fetcher {
         let fetched = cancel.run_until_cancelled(self.run(&request, &progress)).await;
         let fetched = fetched.unwrap_or(Err(Error::Cancelled));
         if let Ok(summary) = &fetched {
-            super::metric::fetched(summary, self.parts.clock.now());
+            super::metric::fetched(summary, self.clock.now());
         }
         fetched
     }
@@ -132,15 +139,15 @@ impl Fetcher {
         request: &Request,
         progress: &(impl Fn(u64, u64) + Send + Sync),
     ) -> Result<Summary, Error> {
-        let (began, settings) = (Instant::now(), &self.parts.settings);
+        let (began, settings) = (Instant::now(), &*self.settings);
         if let Some(source) = request.source.as_ref().filter(|source| !settings.sources.contains_key(*source))
         {
             let names: Vec<&str> = settings.sources.keys().map(String::as_str).collect();
             return Err(Error::UnknownSource(source.clone(), names.join(", ")));
         }
         self.rows_have_seen_the_log().await?;
-        let now = self.parts.clock.now();
-        let (targets, refused) = target::find(&self.parts.pool, settings, request, now).await?;
+        let now = self.clock.now();
+        let (targets, refused) = target::find(&self.pool, settings, request, now).await?;
         let run = Run {
             request,
             days_now: now,
@@ -185,7 +192,7 @@ impl Fetcher {
         let (mut groups, mut at_once): (Vec<Vec<Target>>, HashMap<String, usize>) = Default::default();
         let mut for_all: HashMap<String, usize> = HashMap::new();
         for target in targets {
-            let source = &self.parts.settings.sources[&target.source];
+            let source = &self.settings.sources[&target.source];
             self.client(&target.source)?;
             at_once.insert(target.source.clone(), source.asking.concurrency as usize);
             let known = source.answers_for_all().then(|| for_all.get(&target.source).copied()).flatten();
@@ -199,8 +206,8 @@ impl Fetcher {
                 }
             }
         }
-        // Twice as many as are asked at once: while some are appended, others are asked about.
-        Ok((groups, at_once.values().sum::<usize>().max(1) * 2))
+        // More than are asked at once: while some are appended, others are asked about.
+        Ok((groups, at_once.values().sum::<usize>().max(1) * 4))
     }
 
     fn client(&self, name: &str) -> Result<Arc<Client>, Error> {
@@ -208,73 +215,103 @@ impl Fetcher {
         if let Some(client) = slot.get() {
             return Ok(Arc::clone(client));
         }
-        let asking = &self.parts.settings.sources[name].asking;
-        let opened = Client::open(asking, self.parts.clock.clone());
+        let asking = &self.settings.sources[name].asking;
+        let opened = Client::open(asking, self.clock.clone());
         let opened = opened.map_err(|source| Error::Client { source_name: name.to_owned(), source })?;
         Ok(Arc::clone(slot.get_or_init(|| Arc::new(opened))))
     }
 
     /// Asks once and works on everything that the answer is about.
     async fn group(&self, run: &Run<'_>, group: Vec<Target>) -> Vec<(Target, Outcome)> {
-        let source = &self.parts.settings.sources[&group[0].source];
+        let what = run.request.what;
+        let name = group[0].source.clone();
+        let source = &self.settings.sources[&name];
         let since = group.iter().map(|target| target.since).min().unwrap_or_default();
         let days = Days { since, now: run.days_now };
-        let asked = self.ask(run, source, &group[0], days).await;
-        let (url, body, validators) = match asked {
-            Ok(Asked::Body { url, body, validators }) => (url, body, validators),
-            Ok(Asked::NotModified) => return group.into_iter().map(|it| (it, Outcome::Unchanged)).collect(),
+        let (mut outcomes, mut good, mut url) = (Vec::with_capacity(group.len()), Vec::new(), None);
+        for target in group {
+            match source.address(what, &target.subject, days) {
+                Ok(address) => {
+                    url = address;
+                    good.push(target);
+                }
+                Err(reason) => outcomes.push((target, Outcome::Refused(reason))),
+            }
+        }
+        if good.is_empty() {
+            return outcomes;
+        }
+        let (body, validators) = match self.ask(run, &name, url.as_deref()).await {
+            Ok(Answer::Body(body, validators)) => (body, validators),
+            Ok(Answer::NotModified) => {
+                outcomes.extend(good.into_iter().map(|it| (it, Outcome::Unchanged)));
+                return outcomes;
+            }
             Err(reason) => {
-                return group.into_iter().map(|it| (it, Outcome::Refused(reason.clone()))).collect();
+                outcomes.extend(good.into_iter().map(|it| (it, Outcome::Refused(reason.clone()))));
+                return outcomes;
             }
         };
-        let mut outcomes = Vec::with_capacity(group.len());
-        for mut target in group {
-            let days = Days { since: target.since, ..days };
-            let outcome = self.work(run, source, &mut target, days, &body).await;
-            outcomes.push((target, outcome.unwrap_or_else(Outcome::Refused)));
+        for (mut target, told) in self.read(what, name.clone(), good, days, body).await {
+            let outcome = match told {
+                Ok(told) => self.work(run, &mut target, told).await.unwrap_or_else(Outcome::Refused),
+                Err(reason) => Outcome::Refused(reason),
+            };
+            outcomes.push((target, outcome));
         }
         // An answer is recognised once nothing of it is left to be done.
         let is_settled = |outcome: &Outcome| matches!(outcome, Outcome::Fetched(_) | Outcome::Unchanged);
         let is_whole = !run.request.dry_run && outcomes.iter().all(|(_, outcome)| is_settled(outcome));
-        if let (true, Some(url), Ok(client)) = (is_whole, url, self.client(&outcomes[0].0.source)) {
+        if let (true, Some(url), Ok(client)) = (is_whole, url, self.client(&name)) {
             client.remember(&url, validators);
         }
         outcomes
     }
 
-    async fn ask(
+    /// What the answer says of each. A body is gone when this is done; a large one is read beside the runtime.
+    async fn read(
         &self,
-        run: &Run<'_>,
-        source: &SourceSettings,
-        target: &Target,
+        what: What,
+        name: String,
+        targets: Vec<Target>,
         days: Days,
-    ) -> Result<Asked, String> {
-        let Some(url) = source.address(run.request.what, &target.subject, days)? else {
-            return Ok(Asked::Body { url: None, body: Vec::new(), validators: Validators::default() });
+        body: Vec<u8>,
+    ) -> Vec<(Target, Result<Told, String>)> {
+        let is_small = (1..SMALL_BYTES).contains(&body.len());
+        let settings = Arc::clone(&self.settings);
+        let read = move || {
+            let read = |target: Target| {
+                let days = Days { since: target.since, ..days };
+                let told = settings.sources[&name].read(what, &target.subject, days, &body);
+                (target, told)
+            };
+            targets.into_iter().map(read).collect()
         };
-        let client = self.client(&target.source).map_err(|error| error.to_string())?;
-        Ok(match client.get(&url, run.deadline, &run.retried).await? {
-            Answer::NotModified => Asked::NotModified,
-            Answer::Body(body, validators) => Asked::Body { url: Some(url), body, validators },
-        })
+        if is_small {
+            return read();
+        }
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read,
+            // Reading has panicked: that is a fault of ours, and is not hidden.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
-    /// Reads, judges and appends what an answer says of one asset.
-    async fn work(
-        &self,
-        run: &Run<'_>,
-        source: &SourceSettings,
-        target: &mut Target,
-        days: Days,
-        body: &[u8],
-    ) -> Result<Outcome, String> {
-        let Run { request, .. } = run;
-        let told = source.read(request.what, &target.subject, days, body)?;
+    async fn ask(&self, run: &Run<'_>, name: &str, url: Option<&str>) -> Result<Answer, String> {
+        // A source that needs no network has nothing to say but what is read.
+        let Some(url) = url else { return Ok(Answer::Body(Vec::new(), Validators::default())) };
+        let client = self.client(name).map_err(|error| error.to_string())?;
+        client.get(url, run.deadline, &run.retried).await
+    }
+
+    /// Judges and appends what was told of one asset.
+    async fn work(&self, run: &Run<'_>, target: &mut Target, told: Told) -> Result<Outcome, String> {
+        let Run { request, days_now: now, .. } = *run;
+        let source = &self.settings.sources[&target.source];
         let series = &source.series(request.what).name;
         if request.what != What::Quotes {
-            let (since, until) = (target.since, days.now.date_naive() + chrono::Days::new(2));
-            let closes =
-                fetching::list_series_closes(&self.parts.pool, target.asset_id, series, since, until);
+            let (since, until) = (target.since, now.date_naive() + chrono::Days::new(2));
+            let closes = fetching::list_series_closes(&self.pool, target.asset_id, series, since, until);
             let closes = closes.await.map_err(|error| format!("has closes that cannot be read: {error}"))?;
             target.known.closes = closes
                 .into_iter()
@@ -284,12 +321,11 @@ impl Fetcher {
                 })
                 .collect();
         }
-        let bounds = self.parts.settings.bounds;
-        let judged = judge::judge(bounds, days.now, source.settles_today(), &target.known, told.seen)?;
+        let bounds = self.settings.bounds;
+        let judged = judge::judge(bounds, now, source.settles_today(), &target.known, told.seen)?;
         let mut appended = would_append(&judged);
         if !request.dry_run {
-            appended =
-                append::append(&self.parts.commands, target, series, &judged, run.correlation_id).await?;
+            appended = append::append(&self.commands, target, series, &judged, run.correlation_id).await?;
         }
         Ok(if appended.held > 0 || judged.waiting > 0 {
             Outcome::Waits(appended)
@@ -302,21 +338,16 @@ impl Fetcher {
 
     async fn rows_have_seen_the_log(&self) -> Result<(), Error> {
         let began = Instant::now();
-        let (head, mut scanned) = fetching::find_market_scan(&self.parts.pool).await?;
+        let (head, mut scanned) = fetching::find_market_scan(&self.pool).await?;
         while scanned < head {
             if began.elapsed() > ROWS_WITHIN {
                 return Err(Error::RowsBehind { behind: head.0 - scanned.0 });
             }
             sleep(ASK_EVERY).await;
-            (_, scanned) = fetching::find_market_scan(&self.parts.pool).await?;
+            (_, scanned) = fetching::find_market_scan(&self.pool).await?;
         }
         Ok(())
     }
-}
-
-enum Asked {
-    Body { url: Option<String>, body: Vec<u8>, validators: Validators },
-    NotModified,
 }
 
 fn would_append(judged: &Judged) -> Appended {

@@ -7,6 +7,7 @@ use insight::clock::Clock;
 use insight::domain::ids::Position;
 use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::market_data::{Fetcher, Parts, Request, Settings, Summary, What};
+use insight::postgres::{self, Session};
 use insight::projectors::rebuild::rebuild;
 use insight::projectors::risk::Engine;
 use insight::verify;
@@ -391,6 +392,10 @@ async fn rates_of_all_pairs_come_in_one_answer_that_is_recognised() {
     assert!(reason(&summary, "GBPUSD").contains("the euro only"));
     assert_eq!(desk.provider.asked("/eurofxref").len(), 1, "one answer for all");
     assert_eq!(desk.get("/v1/assets/EURUSD").await["price"]["price"], "1.083");
+    desk.service.asset("SHARE").await;
+    let summary = desk.fetch(What::Rates, &["SHARE", "EURUSD"]).await;
+    assert_eq!((reason(&summary, "SHARE"), summary.refused.len()), ("is no exchange rate", 2));
+    assert_eq!(reason(&summary, "EURUSD"), "answers 304", "nobody asked whether it has changed");
     // What was refused may be taken another time, so that only a whole answer is recognised.
     let rates = ecb_day(&day(1), &[("USD", "1.0830"), ("JPY", "162.87")]);
     let tag = vec![("etag", "\"two\"".to_owned())];
@@ -402,7 +407,7 @@ async fn rates_of_all_pairs_come_in_one_answer_that_is_recognised() {
     let asked = desk.provider.asked("/eurofxref");
     let tags: Vec<_> =
         asked.iter().map(|asked| asked.headers.get("if-none-match").map(String::as_str)).collect();
-    assert_eq!(tags, [None, None, Some("\"two\"")]);
+    assert_eq!(tags, [None, None, None, Some("\"two\"")]);
     assert!(asked[0].headers["user-agent"].starts_with("portfolio-insight/"));
     desk.assert_rows_are_right().await;
 }
@@ -435,6 +440,70 @@ async fn a_key_is_in_no_reason_whatever_happens() {
     desk.provider.script("/query", [Say::body(good)]);
     assert_eq!(desk.fetch(What::Quotes, &["IBM"]).await.prices, 1);
     assert!(desk.provider.asked("apikey=very-secret-key").len() > 3, "it was sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_source_is_asked_and_read_in_its_own_shape() {
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    let address = desk.provider.address;
+    let settings = format!(
+        "{}[sources.stooq]\nbase_url = \"http://{address}\"\n[sources.bank]\nkind = \"http\"\nbase_url = \"http://{address}\"\n\
+         currency = \"USD\"\nkey_env = \"ALPHAVANTAGE_API_KEY\"\n\
+         quotes = {{ path = \"/bank/{{symbol}}?k={{key}}\", format = \"json\", price = \"/p\", time = \"/t\" }}\n\
+         history = {{ path = \"/days/{{symbol}}?from={{from}}\", format = \"csv\", price = \"close\", time = \"day\" }}\n",
+        sources(&desk.provider, "")
+    );
+    let ledger = Ledger::start(&desk.database);
+    let fetcher = fetcher(&desk.database, &ledger, &settings);
+    desk.service.asset("KO").await;
+    let days = [day(2), day(1)];
+    let series =
+        |day: &str, close: &str| format!("\"{day}\":{{\"4. close\":\"{close}\",\"5. volume\":\"7\"}}");
+    for (part, body) in [
+        (
+            "/query?function=TIME_SERIES_DAILY&symbol=KO",
+            format!(
+                "{{\"Meta Data\":{{\"2. Symbol\":\"KO\"}},\"Time Series (Daily)\":{{{},{}}}}}",
+                series(&days[0], "60.10"),
+                series(&days[1], "60.20")
+            ),
+        ),
+        (
+            "/q/l/?s=ko.us",
+            format!(
+                "Symbol,Date,Time,Open,High,Low,Close,Volume\r\nKO.US,{},12:00:00,1,1,1,60.3,5\r\n",
+                days[1]
+            ),
+        ),
+        (
+            "/q/d/l/?s=ko.us",
+            format!("Date,Open,High,Low,Close,Volume\n{},1,1,1,60.1,5\n{},1,1,1,60.2,5\n", days[0], days[1]),
+        ),
+        ("/bank/KO?k=very-secret-key", format!("{{\"p\":60.4,\"t\":{}}}", ago(60))),
+        ("/days/KO?from=", format!("day,close\n{},60.5\n", days[1])),
+    ] {
+        desk.provider.script(part, [Say::body(body)]);
+    }
+    for (source, what, series, prices) in [
+        ("alphavantage", What::History, "alphavantage", 2),
+        ("stooq", What::Quotes, "stooq", 1),
+        ("stooq", What::History, "stooq.adjusted", 2),
+        ("bank", What::Quotes, "bank", 1),
+        ("bank", What::History, "bank", 1),
+        ("demo", What::Quotes, "demo", 1),
+    ] {
+        let wanted = Request { source: Some(source.into()), ..request(what, &["KO"]) };
+        let summary = fetcher.fetch(wanted, |_, _| {}, CancellationToken::new()).await.unwrap();
+        assert_eq!(
+            (summary.prices + summary.held, summary.refused.len()),
+            (prices, 0),
+            "{source}: {summary}"
+        );
+        let asset = desk.get("/v1/assets/KO").await;
+        let known = asset["sources"].as_array().unwrap().iter().any(|it| it["source"] == series);
+        assert!(known || summary.held > 0, "{series}: {asset}");
+    }
+    desk.assert_rows_are_right().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -471,13 +540,20 @@ async fn two_thousand_symbols_from_a_slow_provider() {
     let symbols: Vec<String> = (0..SYMBOLS).map(|n| format!("S{n}")).collect();
     futures::future::join_all(symbols.iter().map(|symbol| desk.service.asset(symbol))).await;
     let symbols: Vec<&str> = symbols.iter().map(String::as_str).collect();
+    // With connections of its own, as a process has them.
+    let pool = postgres::connect(desk.database.options(), &Session::of("fetch")).await.unwrap();
+    let ledger = Ledger::over(desk.database.options(), pool.clone(), Default::default());
+    let settings = Settings::read(&sources(&desk.provider, ""), |_| None).unwrap();
+    let commands = ledger.commands.clone();
+    let fetcher = Fetcher::open(Parts { pool, commands, clock: Clock::System, settings }).unwrap();
+    let fetch = || fetcher.fetch(request(What::Quotes, &symbols), |_, _| {}, CancellationToken::new());
     let before = resident();
-    let summary = desk.fetch(What::Quotes, &symbols).await;
+    let summary = fetch().await.unwrap();
     println!("{summary}; memory {} MB before, {} MB after", before >> 10, resident() >> 10);
     assert_eq!((summary.fetched, summary.prices, summary.refused.len()), (2_000, 2_000, 0));
     assert!(summary.took < Duration::from_secs(60), "{summary}");
     assert!(resident() < before + (100 << 10), "memory stays flat");
-    let again = desk.fetch(What::Quotes, &symbols).await;
+    let again = fetch().await.unwrap();
     println!("again: {again}; memory {} MB", resident() >> 10);
     assert_eq!((again.unchanged, again.prices), (2_000, 0));
 }
