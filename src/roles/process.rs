@@ -65,7 +65,7 @@ impl Process {
                 Role::Api => api::spawn(self).await?,
                 Role::Relay => relay::spawn(self)?,
                 Role::Project(name) => project::spawn(self, name).await?,
-                Role::Schedule => schedule::spawn(self),
+                Role::Schedule => schedule::spawn(self)?,
                 Role::Work => work::spawn(self).await?,
             }
         }

@@ -62,6 +62,8 @@ pub(super) struct Risks {
     /// Assets as they were when they were last kept.
     kept: BTreeMap<String, Arc<Asset>>,
     jobs: Vec<Job>,
+    /// By shard, where it was asked for that everything be computed anew.
+    requests: BTreeMap<i16, BTreeSet<i64>>,
 }
 
 /// A row to be computed again, once the model that it names is there.
@@ -115,6 +117,11 @@ impl Risks {
         }
     }
 
+    /// Takes over what was asked of shards.
+    pub(super) fn requested(&mut self, reference: &Reference) {
+        self.requests.clone_from(&reference.requests);
+    }
+
     /// Looks up what the rows of these portfolios were made from.
     pub(super) fn prepare(&mut self, checkpoints: &Checkpoints, reference: &Reference, report: &mut Report) {
         for (id, portfolio) in &reference.portfolios {
@@ -144,7 +151,12 @@ impl Risks {
                 base_currency: portfolio.settings_at(named.portfolio_position).base_currency.clone(),
                 parts,
                 price_position,
-                request_position: obeyed(reference, portfolio.shard, checkpoints, named.request_position),
+                request_position: obeyed(
+                    &self.requests,
+                    portfolio.shard,
+                    checkpoints,
+                    named.request_position,
+                ),
             });
         }
     }
@@ -206,8 +218,8 @@ async fn compare(
 
 /// The request that a row should have obeyed: the last one that the checkpoint has passed. Rows may be ahead of it, since they
 /// are written before it passes; the row's own word is taken for which one that is, if it is one.
-fn obeyed(reference: &Reference, shard: i16, checkpoints: &Checkpoints, named: i64) -> i64 {
-    let Some(requests) = reference.requests.get(&shard) else { return 0 };
+fn obeyed(requests: &BTreeMap<i16, BTreeSet<i64>>, shard: i16, checkpoints: &Checkpoints, named: i64) -> i64 {
+    let Some(requests) = requests.get(&shard) else { return 0 };
     let passed = requests.range(..=checkpoints.position(shard)).next_back().copied().unwrap_or(0);
     if named > passed && requests.contains(&named) { named } else { passed }
 }

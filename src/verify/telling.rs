@@ -84,6 +84,7 @@ pub(super) async fn tell(
         told.markets.insert(place, told.reference.market.clone());
     }
     told.risks.pass(i64::MAX, &told.reference.market);
+    told.risks.requested(&told.reference);
     seals.finish(rows.report);
     log.finish(rows.conn, &told.reference, rows.report).await?;
     Ok(told)

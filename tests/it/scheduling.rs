@@ -114,3 +114,37 @@ async fn a_due_time_is_skipped_while_a_run_is_open_and_a_changed_job_is_due_by_i
 async fn stage_now(stage: &WorkingStage) -> DateTime<Utc> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(&stage.database.pool).await.unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_role_declares_the_jobs_of_its_file_and_refuses_one_that_is_wrong() {
+    let stage = WorkingStage::new().await;
+    let _models = stage.read_models();
+    let file = stage.place.path().join("jobs.toml");
+    let write = |seconds: u32| {
+        let job = format!(
+            "[[jobs]]\nname = 'check'\nkind = 'verify'\nschedule = {{ interval_seconds = {seconds} }}\n"
+        );
+        std::fs::write(&file, job).unwrap();
+    };
+    let jobs_file = [("JOBS_FILE", file.to_str().unwrap())];
+    write(86_400);
+    let job = JobId::named("check");
+    let mut scheduler = stage.run_with("schedule", &["schedule"], &jobs_file);
+    let is_defined = |event: &JobEvent| matches!(event, JobEvent::JobDefined(_)).then_some(());
+    let is_changed = |event: &JobEvent| matches!(event, JobEvent::JobChanged(_)).then_some(());
+    stage.event(job, SOON, is_defined).await;
+    scheduler.stop();
+    scheduler.start_again();
+    write(1);
+    scheduler.stop();
+    scheduler.start_again();
+    stage.event(job, SOON, is_changed).await;
+    was_due(&stage, job, 1, SOON).await;
+    let events = stage.events(job).await;
+    assert_eq!((count(&events, is_defined), count(&events, is_changed)), (1, 1), "{events:?}");
+    scheduler.stop();
+    write(0);
+    scheduler.start_again();
+    let last = scheduler.halted(SOON);
+    assert!(last.contains("check") && last.contains("schedule.interval_seconds"), "{last}");
+}

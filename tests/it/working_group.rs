@@ -13,6 +13,7 @@ const WORKERS: usize = 3;
 #[tokio::test(flavor = "multi_thread")]
 async fn three_workers_share_the_runs_and_one_that_is_killed_loses_none() {
     let stage = WorkingStage::on_kafka().await;
+    stage.portfolios(200).await;
     let _base = (stage.run("relay", &["relay"]), stage.read_models());
     let mut workers: Vec<_> = (0..WORKERS).map(|n| stage.run(&format!("worker-{n}"), &["work"])).collect();
     let shared = "select count(*) from job_workers where cardinality(shards) in (2, 3)";
@@ -50,7 +51,14 @@ async fn three_workers_share_the_runs_and_one_that_is_killed_loses_none() {
     })
     .await;
     workers[1].kill();
-    let _risk = stage.run("risk", &["risk"]);
+    let (mut first, _second) = (stage.run("risk-1", &["risk"]), stage.run("risk-2", &["risk"]));
+    let obeyed = "select count(*) from risk.portfolio_risks where request_position > 0";
+    eventually("first rows that obey", Duration::from_secs(60), async || match stage.count(obeyed).await {
+        0 => Err(()),
+        _ => Ok(()),
+    })
+    .await;
+    first.kill();
     for job in &jobs {
         stage.event(*job, Duration::from_secs(90), finished).await;
         let events = stage.events(*job).await;
@@ -58,6 +66,10 @@ async fn three_workers_share_the_runs_and_one_that_is_killed_loses_none() {
     }
     let requests = "select count(*) from events where event_type = 'RiskRecomputeRequested'";
     assert_eq!(stage.count(requests).await, 8 * 32);
+    let behind = "select count(*) from risk.portfolio_risks r where r.request_position <> (select max(position) \
+        from events e where e.stream_id = 'shard-' || r.shard)";
+    let rows = "select count(*) from risk.portfolio_risks";
+    assert_eq!((stage.count(behind).await, stage.count(rows).await), (0, 200));
     workers[1].start_again();
     eventually("shares of the shards", Duration::from_secs(60), async || match stage.count(
         "select count(*) from job_workers where cardinality(shards) in (2, 3) and seen_at > clock_timestamp() - interval '8 s'",

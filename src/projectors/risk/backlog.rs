@@ -3,11 +3,13 @@
 //! | portfolios | because | computed |
 //! | --- | --- | --- |
 //! | urgent | something happened in them | all by the next flush |
-//! | waiting | a new model, a new owner, a request, prices that have paused | a bounded number by each flush |
-//! | later | prices move | when prices pause: then they wait |
+//! | owed | someone asked for it, and a checkpoint waits | a bounded number by each flush |
+//! | waiting | a new model, a new owner, prices that have paused | as many as there is room for beside those |
+//! | later | prices move | when prices have paused and nothing waits: then they wait |
 //!
 //! A transaction is thus bounded, however many portfolios a model or a request is about, and a fact never stands behind
-//! them all. In the order of shards, so that few checkpoints move with each piece.
+//! them all. What waits is a pass over portfolios, and a pass is ended before the next one begins: so every pass comes to an
+//! end, however fast prices move. In the order of shards, so that few checkpoints move with each piece.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,10 +29,11 @@ pub(super) type Key = (Shard, PortfolioId);
 #[derive(Debug)]
 pub(super) struct Backlog {
     urgent: BTreeSet<Key>,
+    owed: BTreeSet<Key>,
     waiting: BTreeSet<Key>,
     later: BTreeSet<Key>,
     prices: Burst,
-    /// How many that wait are taken at once.
+    /// How many that can wait are taken at once.
     piece: usize,
 }
 
@@ -43,8 +46,14 @@ struct Burst {
 
 impl Backlog {
     pub(super) fn new(piece: usize) -> Self {
-        let (urgent, waiting, later) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-        Self { urgent, waiting, later, prices: Burst::default(), piece: piece.max(1) }
+        Self {
+            urgent: BTreeSet::new(),
+            owed: BTreeSet::new(),
+            waiting: BTreeSet::new(),
+            later: BTreeSet::new(),
+            prices: Burst::default(),
+            piece: piece.max(1),
+        }
     }
 
     /// Something happened in these.
@@ -52,8 +61,19 @@ impl Backlog {
         self.urgent.extend(keys);
     }
 
+    /// Someone asked for these.
+    pub(super) fn owe(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.owed.extend(keys);
+    }
+
     /// These are to be computed, however long it takes.
     pub(super) fn wait(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.waiting.extend(keys);
+    }
+
+    /// The same with all that there are: prices have moved none beside them.
+    pub(super) fn wait_all(&mut self, keys: impl IntoIterator<Item = Key>) {
+        self.take_prices();
         self.waiting.extend(keys);
     }
 
@@ -78,31 +98,38 @@ impl Backlog {
         self.prices = Burst::default();
     }
 
-    /// Whether portfolios wait.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
+    /// Whether nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        self.owed.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether the next flush leaves none waiting.
-    pub(super) fn fits(&self) -> bool {
-        self.waiting.len() <= self.piece
+    /// Whether the next flush leaves nobody owing.
+    pub(super) fn pays(&self) -> bool {
+        self.owed.len() <= self.piece
     }
 
-    /// Whether the next flush leaves nothing at all to be computed.
-    pub(super) fn ends(&self) -> bool {
-        self.fits() && self.later.is_empty()
+    /// Whether the next flush ends the pass that is on, if one is.
+    pub(super) fn ends_pass(&self) -> bool {
+        self.owed.len() + self.waiting.len() <= self.piece
+    }
+
+    /// Whether prices have moved what does not wait yet.
+    pub(super) fn has_later(&self) -> bool {
+        !self.later.is_empty()
     }
 
     /// What the next flush computes.
     pub(super) fn next(&self) -> BTreeSet<Key> {
-        let waiting = self.waiting.iter().take(self.piece);
-        self.urgent.iter().chain(waiting).copied().collect()
+        let waiting = self.waiting.iter().filter(|key| !self.owed.contains(key));
+        let piece = self.owed.iter().chain(waiting).take(self.piece);
+        self.urgent.iter().chain(piece).copied().collect()
     }
 
     /// These are computed with everything that is known: nothing more is to be done about them.
     pub(super) fn done(&mut self, keys: &BTreeSet<Key>) {
         for key in keys {
             self.urgent.remove(key);
+            self.owed.remove(key);
             self.waiting.remove(key);
             self.later.remove(key);
         }
@@ -110,7 +137,7 @@ impl Backlog {
 
     /// These shards are somebody else's.
     pub(super) fn forget(&mut self, shards: &[Shard]) {
-        for keys in [&mut self.urgent, &mut self.waiting, &mut self.later] {
+        for keys in [&mut self.urgent, &mut self.owed, &mut self.waiting, &mut self.later] {
             keys.retain(|(shard, _)| !shards.contains(shard));
         }
     }
@@ -130,16 +157,33 @@ mod tests {
     fn what_waits_is_computed_in_pieces_and_facts_overtake_it() {
         let mut backlog = Backlog::new(2);
         backlog.wait([key(3, 1), key(1, 9), key(2, 5), key(1, 8)]);
-        assert!(!backlog.fits());
+        assert!(!backlog.ends_pass());
         assert_eq!(Vec::from_iter(backlog.next()), [key(1, 8), key(1, 9)], "by shard");
         backlog.now([key(3, 1), key(7, 7)]);
         let next = backlog.next();
         assert_eq!(Vec::from_iter(next.clone()), [key(1, 8), key(1, 9), key(3, 1), key(7, 7)]);
         backlog.done(&next);
         assert_eq!(Vec::from_iter(backlog.next()), [key(2, 5)], "what was urgent is not computed again");
-        assert!(backlog.fits() && backlog.ends() && backlog.has_waiting());
+        assert!(backlog.ends_pass() && !backlog.is_idle());
         backlog.done(&backlog.next());
-        assert!(!backlog.has_waiting());
+        assert!(backlog.is_idle());
+    }
+
+    #[test]
+    fn what_someone_asked_for_goes_before_what_waits() {
+        let mut backlog = Backlog::new(2);
+        backlog.wait([key(0, 1), key(0, 2), key(5, 5)]);
+        backlog.owe([key(4, 4), key(5, 5), key(6, 6)]);
+        assert!(!backlog.pays());
+        assert_eq!(Vec::from_iter(backlog.next()), [key(4, 4), key(5, 5)]);
+        backlog.done(&backlog.next());
+        assert!(backlog.pays() && !backlog.ends_pass());
+        assert_eq!(Vec::from_iter(backlog.next()), [key(0, 1), key(6, 6)], "room is used");
+        backlog.done(&backlog.next());
+        assert_eq!(Vec::from_iter(backlog.next()), [key(0, 2)]);
+        backlog.prices_moved([key(0, 2), key(9, 9)], Instant::now());
+        backlog.wait_all([key(0, 2), key(9, 9), key(7, 7)]);
+        assert!(!backlog.has_later() && !backlog.ends_pass());
     }
 
     #[test]
@@ -153,9 +197,9 @@ mod tests {
         assert_eq!(backlog.prices_due(), Some(start + PRICES_PAUSE));
         backlog.prices_moved([key(1, 1)], start + PRICES_WAIT_MAX);
         assert_eq!(backlog.prices_due(), Some(start + PRICES_WAIT_MAX));
-        assert!(!backlog.ends() && backlog.next().is_empty());
+        assert!(backlog.has_later() && backlog.next().is_empty());
         backlog.take_prices();
-        assert!(backlog.ends() && backlog.prices_due().is_none());
+        assert!(!backlog.has_later() && backlog.prices_due().is_none());
         assert_eq!(Vec::from_iter(backlog.next()), [key(1, 1)]);
     }
 

@@ -54,6 +54,8 @@ pub struct Risk {
     requested: BTreeMap<Shard, Position>,
     /// How far the rows of all our portfolios reflect the market.
     reflected: Position,
+    /// How far they will, when the pass that is on has ended.
+    promised: Position,
 }
 
 impl Risk {
@@ -87,6 +89,7 @@ impl Risk {
             backlog: Backlog::new(piece),
             requested: BTreeMap::new(),
             reflected: Position(0),
+            promised: Position(0),
         })
     }
 
@@ -119,21 +122,39 @@ impl Risk {
                 self.requested.insert(shard, position);
                 let all = self.all(|it| it == shard);
                 tracing::info!(%shard, %position, portfolios = all.len(), "computing everything anew");
-                self.backlog.wait(all);
+                self.backlog.owe(all);
             }
         }
         are_any
     }
 
+    /// How far rows reflect the market that are computed now. A model that lacks closes that we have seen reflects it up to
+    /// its own cut only.
+    fn known(&self) -> Position {
+        let market = self.book.market().scanned_to();
+        if self.models.is_behind() { self.models.cut().min(market) } else { market }
+    }
+
     /// How far every row reflects the market once the next flush has been.
     fn will_reflect(&self) -> Position {
-        if !self.backlog.ends() {
-            return self.reflected;
+        match (self.backlog.ends_pass(), self.backlog.has_later()) {
+            (false, _) => self.reflected,
+            (true, true) => self.reflected.max(self.promised),
+            (true, false) => self.reflected.max(self.known()),
         }
-        // A model that lacks closes that we have seen reflects the market up to its own cut only.
-        let market = self.book.market().scanned_to();
-        let known = if self.models.is_behind() { self.models.cut().min(market) } else { market };
-        self.reflected.max(known)
+    }
+
+    /// A pass over everything that prices have moved.
+    fn begin_prices(&mut self) {
+        self.backlog.take_prices();
+        self.promised = self.known();
+    }
+
+    /// A pass over everything.
+    fn begin_all(&mut self) {
+        let all = self.all(|_| true);
+        self.backlog.wait_all(all);
+        self.promised = self.known();
     }
 }
 
@@ -158,20 +179,21 @@ impl ReadModel for Risk {
         // Until all of them are computed, rows are not known to reflect more than those of the new shards do.
         let least = checkpoints.iter().map(|mine| mine.price_position).min();
         self.reflected = least.map_or(self.reflected, |least| self.reflected.min(least));
+        self.promised = self.promised.min(self.known());
         self.requested.extend(requests::load(conn, checkpoints).await?);
         Ok(())
     }
 
     async fn prepare(&mut self, conn: &mut PgConnection, facts: &[Fact]) -> Result<Readiness, Error> {
         self.take_dirty();
+        // A checkpoint passes a request when every row of the shard has obeyed it. Facts beside it are looked at then, once.
+        if self.take_requests(facts) && !self.backlog.pays() {
+            return Ok(Readiness::NotYet);
+        }
         let readiness = self.book.prepare(conn, facts).await?;
         // What the book has read again is now dirty because of facts.
         let dirty = self.dirty();
         self.backlog.now(dirty);
-        // A checkpoint passes a request when every row of the shard has obeyed it.
-        if self.take_requests(facts) && !self.backlog.fits() {
-            return Ok(Readiness::NotYet);
-        }
         Ok(readiness)
     }
 
@@ -212,8 +234,7 @@ impl ReadModel for Risk {
         self.backlog.wait(dirty);
         self.models.wanted(self.book.market().closes_position());
         if self.models.is_behind() && self.models.make_now().await? {
-            let all = self.all(|_| true);
-            self.backlog.wait(all);
+            self.begin_all();
         }
         Ok(())
     }
@@ -221,22 +242,20 @@ impl ReadModel for Risk {
     async fn woken(&mut self) -> Result<(), Error> {
         loop {
             let due = self.backlog.prices_due();
-            let is_idle = !self.backlog.has_waiting();
+            let is_idle = self.backlog.is_idle();
             tokio::select! {
                 followed = self.book.follow() => {
                     followed?;
                     self.models.wanted(self.book.market().closes_position());
                     self.take_dirty();
                 }
-                // A model comes into use when everything was computed with the one before, or nothing ever would be.
                 made = self.models.next(), if is_idle => {
                     made?;
-                    let all = self.all(|_| true);
-                    self.backlog.wait(all);
+                    self.begin_all();
                     return Ok(());
                 }
-                () = sleep_until(due) => {
-                    self.backlog.take_prices();
+                () = sleep_until(due), if is_idle => {
+                    self.begin_prices();
                     return Ok(());
                 }
                 () = std::future::ready(()), if !is_idle => return Ok(()),

@@ -5,6 +5,7 @@
 //!
 //! | happens | then |
 //! | --- | --- |
+//! | it begins to act | jobs of the file are defined or changed, where they are not as it says |
 //! | a job is due | `ScheduleRun` with the latest due time that has come, and how many were missed before it |
 //! | the rows of `jobs` move | definitions are read again; the read model may lag, the stream decides |
 //! | the answer is lost, the log is away | the same command again, at the next look |
@@ -23,6 +24,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::agenda::Agenda;
+use super::jobs_file::{self, DeclaredJob};
 use super::send;
 use crate::clock::Clock;
 use crate::commands::{Command, Commands, Refusal};
@@ -38,6 +40,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// The server ends the session of a holder that was silent for so long: with the time until the next one asks, less than five
 /// seconds.
 const SILENT_MAX: Duration = Duration::from_secs(4);
+/// What could not be declared is tried again.
+const DECLARE_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Clocks may differ so much before it is told.
 const CLOCKS_DIFFER_MAX: TimeDelta = TimeDelta::seconds(30);
 
@@ -52,6 +56,8 @@ pub struct Parts {
     pub commands: Commands,
     /// Tells what is due.
     pub clock: Clock,
+    /// Jobs that are to be there.
+    pub declared: Vec<DeclaredJob>,
 }
 
 /// Schedules until it is asked to end.
@@ -92,9 +98,13 @@ pub async fn run(parts: Parts, cancel: CancellationToken) -> Result<(), sqlx::Er
 /// Looks again and again, while the lock is held. Returns how that ended.
 async fn act(parts: &Parts, mut lock: SessionLock) -> Result<(), sqlx::Error> {
     let mut scheduler = Scheduler { parts, agenda: Agenda::default(), seen: None, told: false };
+    let mut declare_at = (!parts.declared.is_empty()).then(Instant::now);
     loop {
         lock.check().await?;
         let looked = Instant::now();
+        if declare_at.is_some_and(|at| at <= looked) {
+            declare_at = scheduler.declare().await.then(|| looked + DECLARE_AGAIN_AFTER);
+        }
         match scheduler.look().await {
             Ok(now) => scheduler.schedule(now).await,
             Err(error) => warn!(%error, "the jobs cannot be read"),
@@ -113,6 +123,18 @@ struct Scheduler<'a> {
 }
 
 impl Scheduler<'_> {
+    /// Makes jobs what the file says. Returns whether that is to be tried again.
+    async fn declare(&self) -> bool {
+        let Parts { commands, pool, declared, .. } = self.parts;
+        match jobs_file::declare(commands, pool, declared).await {
+            Ok(_) => false,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "jobs of the file are not all declared yet");
+                true
+            }
+        }
+    }
+
     /// Reads the jobs if they have changed. Returns what time it is.
     async fn look(&mut self) -> Result<DateTime<Utc>, crate::queries::Error> {
         let Changes { state, now } = answered(find_changes(&self.parts.pool)).await?;
