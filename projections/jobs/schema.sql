@@ -18,7 +18,7 @@ create table jobs (
     -- Opaque id of who defined it.
     defined_by text not null,
     defined_at timestamptz not null,
-    -- Runs before it are of a job of the same name that was removed.
+    -- The definition itself: runs before it are of a job of the same name that was removed.
     defined_position bigint not null,
     -- Under these settings it is due after this instant, and after the last due time that became a run or was skipped.
     settings_at timestamptz not null,

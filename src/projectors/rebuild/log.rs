@@ -1,7 +1,7 @@
 //! One shard of the log, read from its beginning with no more of each event than a fold needs.
 //!
 //! COPY hands out rows in binary form as fast as the connection takes them, with no round trip between two pieces. What
-//! folds do not look at (hash, correlation, metadata) is left out and stands empty in the envelope.
+//! folds do not look at (hash, correlation, and metadata but of jobs) is left out and stands empty in the envelope.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{ConnectOptions, Connection};
 use uuid::Uuid;
 
-use crate::domain::ids::{Epoch, Position, Shard, StreamId, Version};
+use crate::domain::ids::{Epoch, JOB_SHARD_FIRST, Position, Shard, StreamId, Version};
 use crate::event_store;
 use crate::events::{Envelope, EventId};
 use crate::projectors::copy::row_of_message;
@@ -67,10 +67,11 @@ impl Reader {
 
     /// Every event of a shard up to a position.
     pub(super) async fn shard(&mut self, shard: Shard, to: Position) -> Result<ShardEvents<'_>, sqlx::Error> {
+        let metadata = if has_metadata(shard) { ", metadata::text" } else { "" };
         // Compared as pairs, since for one shard alone the planner would rather read the whole log by position.
         let statement = format!(
             "copy (select position, command_id, ordinal, stream_id, version, event_type, schema_version, \
-             occurred_at, recorded_at, payload from events where (shard, position) > ({shard}::smallint, 0::bigint) \
+             occurred_at, recorded_at, payload{metadata} from events where (shard, position) > ({shard}::smallint, 0::bigint) \
              and (shard, position) <= ({shard}::smallint, {to}::bigint) order by shard, position) to stdout (format binary)"
         );
         let Self { connection, epochs, nothing, event_types } = self;
@@ -121,6 +122,10 @@ impl ShardEvents<'_> {
         let occurred_at = cells.instant()?;
         let recorded_at = cells.instant()?;
         let payload = Arc::from(cells.text()?);
+        let metadata = match has_metadata(self.shard) {
+            true => Arc::from(cells.text()?),
+            false => Arc::clone(&self.nothing.1),
+        };
         Ok(Envelope {
             epoch: self.epochs.of(position).ok_or_else(|| unreadable("it belongs to no epoch"))?,
             position: Position(position),
@@ -136,9 +141,14 @@ impl ShardEvents<'_> {
             occurred_at,
             recorded_at,
             payload,
-            metadata: Arc::clone(&self.nothing.1),
+            metadata,
         })
     }
+}
+
+/// Who defined a job stands in its row.
+fn has_metadata(shard: Shard) -> bool {
+    shard.0 >= JOB_SHARD_FIRST
 }
 
 /// There are a dozen types and millions of events.
