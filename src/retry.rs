@@ -105,8 +105,7 @@ mod tests {
         let (initial, max) = (Duration::from_millis(100), Duration::from_secs(1));
         let draw = |nth: usize| {
             let mut backoff = Backoff::full_jitter(initial, max);
-            (0..nth).for_each(|_| drop(backoff.next_pause()));
-            backoff.next_pause()
+            (0..=nth).map(|_| backoff.next_pause()).last().unwrap()
         };
         let first: Vec<_> = (0..500).map(|_| draw(0)).collect();
         assert!(first.iter().all(|pause| *pause <= initial));

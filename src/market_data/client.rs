@@ -31,6 +31,8 @@ use crate::retry::{Backoff, retry_after};
 
 /// Addresses whose last answer is recognised.
 const REMEMBERED_MAX: usize = 20_000;
+/// A pause that a source asks for is believed up to a day.
+const PAUSE_LONGEST: Duration = Duration::from_secs(86_400);
 /// Redirects on the same server that are followed.
 const REDIRECTS_MAX: usize = 3;
 
@@ -154,18 +156,17 @@ impl Client {
                     (reason, after)
                 }
             };
-            if after.is_some_and(|after| after > self.asking.pause_max) {
-                let seconds = after.unwrap_or_default().as_secs();
-                return Err(format!("{reason} and asks to come back in {seconds} s"));
+            if let Some(after) = after {
+                lock(&self.pace).pause_until(Instant::now() + after.min(PAUSE_LONGEST));
+                if after > self.asking.pause_max {
+                    return Err(format!("{reason} and asks to come back in {} s", after.as_secs()));
+                }
             }
             let pause = after.unwrap_or_else(|| pauses.next_pause());
             let again_at = Instant::now() + pause;
             if nth == self.asking.attempts || again_at > give_up_at {
                 let times = if nth == 1 { "once".to_owned() } else { format!("{nth} times") };
                 return Err(format!("{reason} (asked {times})"));
-            }
-            if after.is_some() {
-                lock(&self.pace).pause_until(again_at);
             }
             tracing::debug!(server = url::origin(url), reason, attempt = nth, ?pause, "asking again");
             retried.fetch_add(1, Ordering::Relaxed);
@@ -177,6 +178,10 @@ impl Client {
     /// Waits until it may be asked.
     async fn admitted(&self) -> Result<(), String> {
         loop {
+            let paused = lock(&self.pace).paused_for(Instant::now());
+            if paused > self.asking.pause_max {
+                return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
+            }
             let at = lock(&self.pace).take(Instant::now());
             sleep_until(at).await;
             let admitted = lock(&self.breaker).admit(Instant::now());

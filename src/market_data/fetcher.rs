@@ -199,7 +199,8 @@ impl Fetcher {
                 }
             }
         }
-        Ok((groups, at_once.values().sum::<usize>().max(1)))
+        // Twice as many as are asked at once: while some are appended, others are asked about.
+        Ok((groups, at_once.values().sum::<usize>().max(1) * 2))
     }
 
     fn client(&self, name: &str) -> Result<Arc<Client>, Error> {
@@ -234,10 +235,9 @@ impl Fetcher {
         }
         // An answer is recognised once nothing of it is left to be done.
         let is_settled = |outcome: &Outcome| matches!(outcome, Outcome::Fetched(_) | Outcome::Unchanged);
-        if !run.request.dry_run && outcomes.iter().all(|(_, outcome)| is_settled(outcome)) {
-            if let (Some(url), Ok(client)) = (url, self.client(&outcomes[0].0.source)) {
-                client.remember(&url, validators);
-            }
+        let is_whole = !run.request.dry_run && outcomes.iter().all(|(_, outcome)| is_settled(outcome));
+        if let (true, Some(url), Ok(client)) = (is_whole, url, self.client(&outcomes[0].0.source)) {
+            client.remember(&url, validators);
         }
         outcomes
     }

@@ -38,6 +38,11 @@ impl Pace {
         at.max(self.paused_until)
     }
 
+    /// How long nobody may ask.
+    pub fn paused_for(&self, now: Instant) -> Duration {
+        self.paused_until.saturating_duration_since(now)
+    }
+
     /// Nobody asks before this.
     pub fn pause_until(&mut self, until: Instant) {
         self.paused_until = self.paused_until.max(until);
@@ -67,5 +72,7 @@ mod tests {
         pace.pause_until(now + Duration::from_secs(5));
         pace.pause_until(now + Duration::from_secs(2));
         assert_eq!(pace.take(now), now + Duration::from_secs(5));
+        assert_eq!(pace.paused_for(now + Duration::from_secs(2)), Duration::from_secs(3));
+        assert_eq!(pace.paused_for(now + Duration::from_secs(9)), Duration::ZERO);
     }
 }

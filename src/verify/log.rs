@@ -112,7 +112,7 @@ fn shard(stream: &str) -> i16 {
     let word = digest[..4].iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte));
     let modulo = |shards: u32| i16::try_from(word % shards).unwrap_or_default();
     match kind {
-        "asset" | "symbol" | "price" => 32,
+        "asset" | "symbol" | "price" | "held" => 32,
         "job" => 33 + modulo(8),
         "shard" => rest.parse().unwrap_or_default(),
         _ => modulo(32),

@@ -27,6 +27,8 @@ mod line;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod load;
 mod log_verbs;
+mod market_data;
+mod market_data_processes;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod parked;
@@ -35,6 +37,7 @@ mod pressure;
 mod processes;
 mod projectors;
 mod projectors_history;
+mod provider;
 mod public_feed;
 mod queries;
 mod random_history;
