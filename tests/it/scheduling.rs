@@ -133,8 +133,6 @@ async fn the_role_declares_the_jobs_of_its_file_and_refuses_one_that_is_wrong() 
     let is_defined = |event: &JobEvent| matches!(event, JobEvent::JobDefined(_)).then_some(());
     let is_changed = |event: &JobEvent| matches!(event, JobEvent::JobChanged(_)).then_some(());
     stage.event(job, SOON, is_defined).await;
-    scheduler.stop();
-    scheduler.start_again();
     write(1);
     scheduler.stop();
     scheduler.start_again();

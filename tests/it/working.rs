@@ -4,9 +4,12 @@
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
+use insight::domain::ids::AssetId;
 use insight::domain::job::{JobCommand, JobEvent, JobKind, JobSettings};
 use insight::verify::verify;
+use uuid::Uuid;
 
+use crate::ledger::list;
 use crate::working_stage::{SOON, WorkingStage, by_hand, count, eventually, failed, finished};
 
 const REQUESTS: &str = "select count(*) from events where event_type = 'RiskRecomputeRequested'";
@@ -45,7 +48,7 @@ async fn a_run_whose_worker_is_killed_is_taken_over_and_has_one_effect() {
     risk.kill();
     let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
     let run = stage.run_now(job).await;
-    let (mut first, _second) = (stage.run("first", &["work"]), stage.run("second", &["work"]));
+    let (mut first, mut second) = (stage.run("first", &["work"]), stage.run("second", &["work"]));
     let lease = stage.leased(run, SOON).await;
     eventually("requests", SOON, async || {
         let requests = stage.count(REQUESTS).await;
@@ -53,7 +56,6 @@ async fn a_run_whose_worker_is_killed_is_taken_over_and_has_one_effect() {
     })
     .await;
     // Without Kafka one of them has all shards; whichever it is.
-    let mut second = _second;
     let (killed, left) = if first.said().contains("run begins") {
         first.kill();
         ("first", &second)
@@ -251,4 +253,31 @@ async fn a_verification_that_finds_something_has_failed_and_says_what() {
     let _worker = stage.run("worker", &["work"]);
     let (_, _, reason) = stage.event(check, SOON, failed).await;
     assert!(reason.contains("differences") && reason.contains("holdings.holdings"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_appends_what_is_new_and_a_source_that_is_not_there_is_told() {
+    let stage = WorkingStage::new().await;
+    stage.ledger.send(list(AssetId(Uuid::now_v7()), "AAPL")).await.unwrap();
+    let _all = (stage.read_models(), stage.run("worker", &["work"]));
+    let of = |kind, source: &str| JobSettings {
+        symbols: vec!["AAPL".into()],
+        source: Some(source.into()),
+        attempts_max: 1,
+        ..by_hand(kind)
+    };
+    let quotes = stage.define("quotes", of(JobKind::FetchQuotes, "demo")).await;
+    for expected in ["1 fetched (1 prices)", "1 unchanged"] {
+        let run = stage.run_now(quotes).await;
+        let ended =
+            |event: &JobEvent| finished(event).or(failed(event)).filter(|(run_id, ..)| *run_id == run);
+        let (_, _, result) = stage.event(quotes, SOON, ended).await;
+        assert!(result.contains(expected), "{result}");
+    }
+    let prices = "select count(*) from events where event_type = 'PricesObserved'";
+    assert_eq!(stage.count(prices).await, 1);
+    let nowhere = stage.define("nowhere", of(JobKind::FetchHistory, "nowhere")).await;
+    stage.run_now(nowhere).await;
+    let (_, _, reason) = stage.event(nowhere, SOON, failed).await;
+    assert!(reason.contains("there is no source nowhere"), "{reason}");
 }

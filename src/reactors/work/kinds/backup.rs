@@ -49,13 +49,12 @@ pub(super) async fn carry_out(
         };
     }
     let bytes = file.metadata().map_err(told)?.len();
-    let removed = sweep(folder, *keep).map_err(told)?;
+    let removed = sweep(folder, &file, *keep).map_err(told)?;
     let megabytes = bytes as f64 / 1e6;
     let file = file.display();
     Ok(format!("{file}, {megabytes:.1} MB; {removed} older removed, {keep} are kept"))
 }
 
-/// Sorts by due time.
 fn name(run: &OpenRun) -> String {
     let short = run.run_id.to_string();
     format!("insight-{}-{}.dump", run.due_at.format("%Y%m%dT%H%M%SZ"), &short[..8])
@@ -66,8 +65,9 @@ fn is_ours(path: &Path) -> bool {
     name.starts_with("insight-2") && name.contains(".dump")
 }
 
-/// Removes all but the newest, and what was begun long ago and never finished.
-fn sweep(folder: &Path, keep: usize) -> io::Result<usize> {
+/// Removes all but the newest and this one, and what was begun long ago and never finished. A run that is tried again makes a
+/// new backup under an old time, so it is the file's own age that counts.
+fn sweep(folder: &Path, new: &Path, keep: usize) -> io::Result<usize> {
     let mut whole = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -75,14 +75,15 @@ fn sweep(folder: &Path, keep: usize) -> io::Result<usize> {
             continue;
         }
         if !is_unfinished(&path) {
-            whole.push(path);
+            let made = path.metadata()?.modified()?;
+            whole.push((path == new, made, path));
         } else if is_old(&path) {
             fs::remove_file(&path)?;
         }
     }
     whole.sort();
     let too_many = whole.len().saturating_sub(keep.max(1));
-    for path in &whole[..too_many] {
+    for (_, _, path) in &whole[..too_many] {
         fs::remove_file(path)?;
     }
     Ok(too_many)
@@ -110,12 +111,14 @@ mod tests {
             "notes.txt",
             "insight.dump",
         ];
-        for name in names {
-            fs::write(folder.path().join(name), "x").unwrap();
+        for (age, name) in [30, 20, 10, 10, 90, 90].into_iter().zip(names) {
+            let file = fs::File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(2_000_000_000 - age)).unwrap();
         }
-        assert_eq!(sweep(folder.path(), 2).unwrap(), 1);
+        let new = folder.path().join(names[0]);
+        assert_eq!(sweep(folder.path(), &new, 2).unwrap(), 1);
         let left = |name: &str| folder.path().join(name).exists();
-        assert_eq!(names.map(left), [false, true, true, true, true, true]);
-        assert_eq!(sweep(folder.path(), 2).unwrap(), 0);
+        assert_eq!(names.map(left), [true, false, true, true, true, true]);
+        assert_eq!(sweep(folder.path(), &new, 2).unwrap(), 0);
     }
 }
