@@ -321,7 +321,7 @@ pub(crate) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> 
     Ok(stream)
 }
 
-fn outcome(answer: &Result<Answer, Refusal>) -> &'static str {
+pub(super) fn outcome<T>(answer: &Result<T, Refusal>) -> &'static str {
     match answer {
         Ok(_) => "accepted",
         Err(Refusal::Busy { .. }) => "busy",

@@ -15,17 +15,21 @@ use uuid::Uuid;
 use super::aggregates::{State, View};
 use super::answer::Refusal;
 use super::decide::Decision;
-use super::execute::{Commands, Executed};
+use super::execute::{Commands, Executed, outcome};
 use super::request::{Resolved, ResolvedCommand};
 use crate::domain::ids::{Epoch, PortfolioId, Position, StreamId, Version};
 use crate::domain::portfolio::{self, Portfolio, UpsertPortfolio};
 use crate::domain::rejection::{FieldError, Rejection};
 use crate::events::{Envelope, Event};
+use crate::metrics;
 
 /// Most lines of a bulk.
 pub const LINES_MAX: usize = 1_000;
 /// What is wrong with lines is spelt out so often.
 pub const ERRORS_MAX: usize = 100;
+
+const NOT_IN_TIME: &str =
+    "the portfolios were not stored in time; sending them again with the same key tells what became of them";
 
 /// One portfolio of a bulk.
 #[derive(Debug, Clone)]
@@ -70,8 +74,8 @@ impl Commands {
     /// # Errors
     /// [`Refusal::Rejected`] with every line that cannot be; [`Refusal::Busy`], [`Refusal::KeyReused`].
     pub async fn upsert_portfolios(&self, bulk: PortfolioBulk) -> Result<BulkAnswer, Refusal> {
-        let deadline = bulk.deadline;
-        let command_id = bulk.command_id;
+        let started = Instant::now();
+        let (deadline, command_id) = (bulk.deadline, bulk.command_id);
         let resolved = Arc::new(resolve(bulk));
         let answered = tokio::time::timeout_at(deadline, async {
             let Executed { answer, before } = self.run_command(resolved).await?;
@@ -82,10 +86,10 @@ impl Commands {
             };
             Ok(BulkAnswer { events, place: (answer.epoch, answer.position) })
         });
-        answered.await.unwrap_or(Err(Refusal::Busy {
-            retry_after_seconds: 1,
-            reason: "the portfolios were not stored in time; sending them again with the same key tells what became of them",
-        }))
+        let answer =
+            answered.await.unwrap_or(Err(Refusal::Busy { retry_after_seconds: 1, reason: NOT_IN_TIME }));
+        metrics::command_executed(outcome(&answer), started.elapsed());
+        answer
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who and what there is, compared.
 
-use super::market::{Asset, Earnings};
+use super::earnings::Earnings;
+use super::market::Asset;
 use super::reference::{Investor, Portfolio, Reference};
 use super::rows::{Cell, Row, Rows, Scope, Table};
 

@@ -21,6 +21,7 @@ mod bookings;
 mod bookkeeping;
 mod checkpoints;
 mod directory;
+mod earnings;
 mod golden;
 mod held;
 mod holdings;

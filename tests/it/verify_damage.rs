@@ -265,6 +265,25 @@ const ROWS: &[Damage] = &[
     (&["update directory.assets set symbol = 'OMEGA' where symbol = 'ALPHA'"], ", symbol", "should be ALPHA"),
     (&["delete from directory.symbols where symbol = 'DELTA'"], "directory.symbols DELTA", "is missing"),
     (
+        &["delete from directory.earnings where position = (select max(position) from directory.earnings)"],
+        "directory.earnings",
+        "is missing",
+    ),
+    (
+        &[
+            "update directory.earnings set earnings_per_share = earnings_per_share + 1 where position = (select min(position) from directory.earnings)",
+        ],
+        ", earnings_per_share",
+        "should be",
+    ),
+    (
+        &[
+            "update valuations.valued_portfolios set asset_count = asset_count + 1 where asset_count = (select max(asset_count) from valuations.valued_portfolios)",
+        ],
+        ", asset_count",
+        "should be",
+    ),
+    (
         &[
             "update directory.investors set risk_tolerance = 'high' where position = (select min(position) from directory.investors)",
         ],

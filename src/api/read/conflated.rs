@@ -18,6 +18,8 @@ use crate::queries;
 const QUESTIONS_MAX: usize = 512;
 /// What their answers may take.
 const BYTES_MAX: usize = 8 << 20;
+/// How long somebody else's read is waited for before one reads by oneself.
+const TURN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Answers by question. Cheap to ask.
 #[derive(Default)]
@@ -70,7 +72,9 @@ impl Conflated {
         read: impl Future<Output = Result<Kept, Problem>>,
     ) -> Result<Arc<Kept>, Problem> {
         let slot = self.slot(question);
-        let mut kept = slot.kept.lock().await;
+        let Ok(mut kept) = tokio::time::timeout(TURN_WITHIN, slot.kept.lock()).await else {
+            return read.await.map(Arc::new);
+        };
         if let Some(kept) = &*kept
             && kept.asked.elapsed() < good_for
             && kept.has_seen(place)
