@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::process::log_format;
 use super::visit::Visit;
 use crate::clock::Clock;
-use crate::commands::{self, Answer, Command, Commands, Refusal, Request};
+use crate::commands::{self, Answer, Command, Commands, Request};
 use crate::config::Settings;
 use crate::demo::table::{Side, Table};
 use crate::domain::fields::Fields;
@@ -241,10 +241,7 @@ async fn send(
     let answer = commands.execute(request).await;
     stop.cancel();
     writing.await.context("the write side panicked")??;
-    Ok(answer.map_err(|refusal| match refusal {
-        Refusal::Rejected(rejection) => anyhow::Error::from(rejection),
-        other => other.into(),
-    })?)
+    answer.map_err(anyhow::Error::from)
 }
 
 /// Waits until the rows follow the log, and says so where they do not.
