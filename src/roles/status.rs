@@ -105,7 +105,11 @@ fn table(status: &Status) -> String {
     }
     let Work { scheduler, jobs, open_runs, waiting_seconds, workers } = &status.work;
     line(format!("\nscheduler: {}", scheduler.as_ref().map_or("nobody", |scheduler| &scheduler.who)));
-    line(format!("{jobs} jobs, {open_runs} open runs, the first one waits for {waiting_seconds:.0} s"));
+    let waits = match *waiting_seconds {
+        seconds if seconds > 0.0 => format!(", one waits for {seconds:.0} s"),
+        _ => String::new(),
+    };
+    line(format!("{jobs} jobs, {open_runs} open runs{waits}"));
     for worker in workers {
         let Worker { who, slots, shards, runs } = worker;
         line(format!("worker {who}: {} of {slots} slots in use, shards {}", runs.len(), ranges(shards)));

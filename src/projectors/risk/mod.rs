@@ -121,7 +121,7 @@ impl Risk {
             if self.requested.get(&shard).is_none_or(|last| *last < position) {
                 self.requested.insert(shard, position);
                 let all = self.all(|it| it == shard);
-                tracing::info!(%shard, %position, portfolios = all.len(), "computing everything anew");
+                tracing::debug!(%shard, %position, portfolios = all.len(), "computing everything anew");
                 self.backlog.owe(all);
             }
         }

@@ -56,8 +56,10 @@ pub(super) async fn carry_out(
 }
 
 fn name(run: &OpenRun) -> String {
-    let short = run.run_id.to_string();
-    format!("insight-{}-{}.dump", run.due_at.format("%Y%m%dT%H%M%SZ"), &short[..8])
+    let id = run.run_id.to_string();
+    // Its end: ids that are made at the same time begin alike.
+    let end = id.rsplit('-').next().unwrap_or_default();
+    format!("insight-{}-{end}.dump", run.due_at.format("%Y%m%dT%H%M%SZ"))
 }
 
 fn is_ours(path: &Path) -> bool {
