@@ -209,24 +209,62 @@ mod tests {
     /// A statement that names a schema means the one that this program serves, and no other version of it.
     #[test]
     fn statements_name_schemas_of_the_list_only() {
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("projections");
         let mut named = 0;
-        let mut folders = vec![folder];
+        for (path, text) in files("projections", "sql") {
+            for schema in schemas_named(&text) {
+                let is_listed = ALL.iter().any(|listed| listed.live() == schema);
+                assert!(is_listed, "{path} names {schema}, which is not in the list");
+                named += 1;
+            }
+        }
+        assert!(named > 20, "{named} schemas are named");
+    }
+
+    /// `status` and `verify` know nothing of projectors and name schemas themselves: a raised version is raised there as well.
+    #[test]
+    fn what_looks_at_read_models_from_outside_names_the_schemas_of_the_list() {
+        let looking: Vec<(String, String)> =
+            ["src/verify", "src/queries/status"].iter().flat_map(|folder| files(folder, "rs")).collect();
+        for (path, text) in &looking {
+            assert_eq!(older_shapes_named(ALL, text), [""; 0], "{path} names schemas of an older program");
+        }
+        // What would be told if `holdings` had another shape.
+        let raised = [Schema { version: 2, ..Schema::named("holdings").unwrap() }];
+        let told: Vec<&str> = looking
+            .iter()
+            .filter(|(_, text)| !older_shapes_named(&raised, text).is_empty())
+            .map(|(path, _)| path.as_str())
+            .collect();
+        for path in ["verify/mod.rs", "verify/structure.rs", "verify/holdings.rs", "queries/status/mod.rs"] {
+            assert!(told.iter().any(|it| it.ends_with(path)), "{path} is not among {told:?}");
+        }
+    }
+
+    /// Names of schemas that these shapes have replaced: as a string of their own, or before the name of a table.
+    fn older_shapes_named(shapes: &[Schema], text: &str) -> Vec<String> {
+        let raised = shapes.iter().filter(|shape| shape.version > 1);
+        let named = raised.filter(|shape| {
+            let is_a_string = text.contains(&format!("\"{}\"", shape.name));
+            is_a_string || schemas_named(text).iter().any(|schema| schema == shape.name)
+        });
+        named.map(|shape| shape.name.to_owned()).collect()
+    }
+
+    /// Every file below a folder of the repository whose name ends so, with its text.
+    fn files(folder: &str, extension: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut folders = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if path.extension().is_some_and(|extension| extension == "sql") {
-                    for schema in schemas_named(&std::fs::read_to_string(&path).unwrap()) {
-                        let is_listed = ALL.iter().any(|listed| listed.live() == schema);
-                        assert!(is_listed, "{} names {schema}, which is not in the list", path.display());
-                        named += 1;
-                    }
+                } else if path.extension().is_some_and(|it| it == extension) {
+                    found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
                 }
             }
         }
-        assert!(named > 20, "{named} schemas are named");
+        found
     }
 
     /// Whatever stands before the name of a table, and is called like a read model.
