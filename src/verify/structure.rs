@@ -24,7 +24,7 @@ macro_rules! read_models {
     };
 }
 
-read_models!["directory", "holdings", "prices", "valuations", "activity", "risk"];
+read_models!["directory", "holdings", "prices", "valuations", "activity", "risk", "jobs"];
 
 /// Kind, table and name of everything in a schema, and its definition without the schema's name.
 const CATALOGUE: &str = r"
