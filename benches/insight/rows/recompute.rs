@@ -90,7 +90,7 @@ async fn wait(connection: &mut Connection, runs: usize) -> anyhow::Result<()> {
     while since.elapsed() < FINISHED_WITHIN {
         let told: Value = connection.get("/v1/jobs/nightly/runs").await?.json()?;
         let states: Vec<&str> = states(&told);
-        if states.iter().any(|state| *state == "failed") {
+        if states.contains(&"failed") {
             bail!("a run has failed: {told}");
         }
         if states.iter().filter(|state| **state == "finished").count() >= runs {
