@@ -46,8 +46,8 @@ pub async fn every_portfolio(_: Settings) -> anyhow::Result<Measured> {
     let mut times = Vec::new();
     for run in 0..RUNS {
         let since = Instant::now();
-        connection.post("/v1/jobs/nightly/run", &format!("run-{run}"), "{}").await?.json::<Accepted>()?;
-        wait(&mut connection, run + 1).await?;
+        let asked = connection.post("/v1/jobs/nightly/run", &format!("run-{run}"), "{}").await?;
+        wait(&mut connection, run + 1, &asked.json::<Accepted>()?.place).await?;
         times.push(since.elapsed());
     }
     let cpu = program.cpu(None).since(before);
@@ -84,11 +84,12 @@ async fn fill(world: &World, port: u16) -> anyhow::Result<Vec<(String, String)>>
     Ok(futures::future::try_join_all(callers).await?.into_iter().flatten().collect())
 }
 
-/// Waits until so many runs have finished.
-async fn wait(connection: &mut Connection, runs: usize) -> anyhow::Result<()> {
+/// Waits until so many runs have finished, the last of which was asked for at this place.
+async fn wait(connection: &mut Connection, runs: usize, place: &str) -> anyhow::Result<()> {
     let since = Instant::now();
+    let path = format!("/v1/jobs/nightly/runs?min_position={place}&max_wait_ms=10000");
     while since.elapsed() < FINISHED_WITHIN {
-        let told: Value = connection.get("/v1/jobs/nightly/runs").await?.json()?;
+        let told: Value = connection.get(&path).await?.json()?;
         let states: Vec<&str> = states(&told);
         if states.contains(&"failed") {
             bail!("a run has failed: {told}");
