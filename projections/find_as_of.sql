@@ -1,17 +1,15 @@
 -- The moment that rows of these read models and shards ($1, $2) are of: the least they were all scanned to (and, where
--- prices are joined, had read prices to), and before
--- the first event that is missing from one of these streams ($3). And when the log took the last event that any of them has,
--- of its own or among the prices it has joined: none of their rows has changed since.
+-- prices are joined, had read prices to), and before the first event that is missing from one of these streams ($3).
 with used as (
     select c.*
     from (
-    select 'directory' as read_model, shard, epoch, scanned_to, recorded_at, 0 as price_position from directory.checkpoints
-    union all select 'holdings' as read_model, shard, epoch, scanned_to, recorded_at, 0 from holdings.checkpoints
-    union all select 'prices' as read_model, shard, epoch, scanned_to, recorded_at, 0 from prices.checkpoints
-    union all select 'valuations' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at, price_position from valuations.checkpoints
-    union all select 'activity' as read_model, shard, epoch, scanned_to, recorded_at, 0 from activity.checkpoints
-    union all select 'risk' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at, price_position from risk.checkpoints
-    union all select 'jobs' as read_model, shard, epoch, scanned_to, recorded_at, 0 from jobs.checkpoints
+    select 'directory' as read_model, shard, epoch, scanned_to, recorded_at from directory.checkpoints
+    union all select 'holdings' as read_model, shard, epoch, scanned_to, recorded_at from holdings.checkpoints
+    union all select 'prices' as read_model, shard, epoch, scanned_to, recorded_at from prices.checkpoints
+    union all select 'valuations' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at from valuations.checkpoints
+    union all select 'activity' as read_model, shard, epoch, scanned_to, recorded_at from activity.checkpoints
+    union all select 'risk' as read_model, shard, epoch, least(scanned_to, price_position), recorded_at from risk.checkpoints
+    union all select 'jobs' as read_model, shard, epoch, scanned_to, recorded_at from jobs.checkpoints
     ) c
     join unnest($1::text[], $2::smallint[]) as wanted (read_model, shard) using (read_model, shard)
 ), parked as (
@@ -31,8 +29,5 @@ select coalesce(max(u.epoch), 1) as "epoch!",
     case when count(*) < cardinality($1) then 0
         else least(min(u.scanned_to), (select min(position) - 1 from parked)) end as "position!",
     (array_agg(u.recorded_at order by u.scanned_to, u.recorded_at))[1] as recorded_at,
-    greatest(max(u.recorded_at), (
-        select e.recorded_at from public.events e
-        where e.position = max(u.price_position))) as changed_at,
     exists (select from parked) as "parked!"
 from used u

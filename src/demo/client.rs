@@ -3,6 +3,8 @@
 //! Every command carries an `Idempotency-Key`, so whatever became of a request, sending it again is safe: that is what happens
 //! after a 429, a 503 or a broken connection, until the patience ends.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{HeaderValue, RETRY_AFTER};
@@ -61,6 +63,7 @@ pub enum Error {
 pub struct Client {
     http: reqwest::Client,
     base_url: String,
+    sent_again: Arc<AtomicUsize>,
 }
 
 /// What a command is answered with, as far as the demo needs it.
@@ -105,7 +108,13 @@ impl Client {
     pub fn new(base_url: &str) -> Result<Self, Error> {
         // The server is on this machine: whatever proxy the environment names is not the way to it.
         let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build();
-        Ok(Self { http: http.map_err(Error::Client)?, base_url: base_url.trim_end_matches('/').into() })
+        let (http, base_url) = (http.map_err(Error::Client)?, base_url.trim_end_matches('/').into());
+        Ok(Self { http, base_url, sent_again: Arc::default() })
+    }
+
+    /// Requests that were sent again because the server was busy or away.
+    pub fn sent_again(&self) -> usize {
+        self.sent_again.load(Ordering::Relaxed)
     }
 
     /// Sends a JSON body under an idempotency key.
@@ -171,6 +180,7 @@ impl Client {
                 Err(source) if is_last => return Err(Error::Unreachable { request: name, source }),
                 Err(_) => sleep(pause).await,
             }
+            self.sent_again.fetch_add(1, Ordering::Relaxed);
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }

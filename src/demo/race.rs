@@ -75,7 +75,7 @@ pub struct Way {
     pub clients: usize,
     /// Trades they wanted.
     pub wanted: usize,
-    /// Requests they sent for these.
+    /// Requests they sent for these, all told.
     pub attempts: usize,
     /// Trades that were accepted.
     pub accepted: usize,
@@ -83,6 +83,8 @@ pub struct Way {
     pub refused: usize,
     /// Requests refused because the version was stale.
     pub conflicts: usize,
+    /// Requests sent again because the server was busy or away.
+    pub retries: usize,
     /// Sent once more although they had been answered.
     pub sent_twice: usize,
     /// How long it took.
@@ -182,7 +184,7 @@ impl<'a> Track<'a> {
         let opened: Accepted = self.client.post("/v1/portfolios", &key, opening.to_string()).await?;
         let portfolio_id = opened.id;
 
-        let since = Instant::now();
+        let (since, sent_again) = (Instant::now(), self.client.sent_again());
         let next = Arc::new(AtomicUsize::new(0));
         let is_queue = way == "orders";
         let racing: FuturesUnordered<_> = (0..clients)
@@ -202,6 +204,8 @@ impl<'a> Track<'a> {
         let told: Vec<Vec<Told>> = racing.try_collect().await?;
         let mut result = Way { way, portfolio_id, clients, wanted, ..Way::default() };
         result.seconds = since.elapsed().as_secs_f64();
+        result.retries = self.client.sent_again() - sent_again;
+        result.attempts = result.retries;
         told.iter().flatten().for_each(|told| result.add(told));
         let last = told.iter().flatten().filter_map(|told| told.accepted).max().unwrap_or(opened.place);
         self.ask(&mut result, last).await?;
@@ -302,6 +306,7 @@ pub fn render_race(report: &RaceReport) -> String {
         "wanted",
         "attempts",
         "conflicts",
+        "retries",
         "sent twice",
         "refused",
         "accepted",
@@ -315,8 +320,16 @@ pub fn render_race(report: &RaceReport) -> String {
         .collect();
     let mut table = Table::new(&columns);
     for way in &report.ways {
-        let counts =
-            [way.clients, way.wanted, way.attempts, way.conflicts, way.sent_twice, way.refused, way.accepted];
+        let counts = [
+            way.clients,
+            way.wanted,
+            way.attempts,
+            way.conflicts,
+            way.retries,
+            way.sent_twice,
+            way.refused,
+            way.accepted,
+        ];
         let rate = Decimal::from((way.wanted as f64 / way.seconds.max(1e-3)) as u64);
         let cells = [way.way.to_owned()].into_iter();
         let cells = cells.chain(counts.map(|count| number(Decimal::from(count), 0)));

@@ -125,7 +125,7 @@ pub async fn fold_recent_closes<T>(
             folded.push(fold(row));
         }
     }
-    snapshot::answer(&mut tx, &[market("prices")], &[], folded).await
+    snapshot::dated_answer(&mut tx, &[market("prices")], &[], folded).await
 }
 
 /// Closes of an asset by day, of one source.

@@ -17,7 +17,7 @@ pub struct AsOf {
     pub position: Position,
     /// When the log took the last event that is in it; none before the first.
     pub recorded_at: Option<DateTime<Utc>>,
-    /// No row of the answer has changed since, of an answer that is asked for it; nothing at all before the first event.
+    /// No row of the answer has changed since, of an answer that is asked for it and where it is known.
     pub changed_at: Option<DateTime<Utc>>,
 }
 
@@ -72,7 +72,26 @@ pub(super) async fn answer<T>(
         epoch: Epoch(found.epoch),
         position: Position(found.position),
         recorded_at: found.recorded_at,
-        changed_at: found.changed_at,
+        changed_at: None,
     };
     Ok(Answer { as_of, parked: found.parked, data })
+}
+
+/// The same, with the moment since which the rows have not changed. `shown` are sources that only lend columns: how far they
+/// are is not waited for, and their changes are changes all the same.
+pub(super) async fn dated_answer<T>(
+    conn: &mut PgConnection,
+    sources: &[Source],
+    shown: &[Source],
+    data: T,
+) -> Result<Answer<T>, Error> {
+    let mut answer = answer(&mut *conn, sources, &[], data).await?;
+    let all = || sources.iter().chain(shown);
+    let read_models: Vec<String> = all().map(|(read_model, _)| (*read_model).to_owned()).collect();
+    let shards: Vec<i16> = all().map(|(_, shard)| shard.0).collect();
+    let found = sqlx::query_file!("projections/find_changed_at.sql", &read_models, &shards)
+        .fetch_optional(conn)
+        .await?;
+    answer.as_of.changed_at = found.and_then(|row| row.changed_at);
+    Ok(answer)
 }

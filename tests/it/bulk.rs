@@ -57,6 +57,12 @@ async fn what_is_missing_is_opened_what_differs_is_changed_and_the_rest_stays() 
     let reused = service.post_with(PATH, &[("idempotency-key", "one")], other).await;
     assert_eq!((reused.status, &reused.body["type"]), (422, &json!("/problems/idempotency-key-reused")));
 
+    // However an e-mail is spelled, a portfolio is named once.
+    let twice = json!([line("ada@example.org", "Income"), line("ADA@example.org", "Income")]);
+    let refused = service.post(PATH, twice).await;
+    assert_eq!((refused.status, refused.fields()), (422, vec!["line 2: name"]), "{}", refused.body);
+    assert_eq!(service.head().await, head);
+
     let mut average = line("ada@example.org", "Growth");
     average["cost_basis"] = json!("average");
     let lines = format!(

@@ -1,10 +1,13 @@
 //! Lists of portfolios by every figure and filter, the first ones, and statistics: on rows whose figures are known.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use sqlx::AssertSqlSafe;
 
 use crate::environment::{self, TestDatabase};
 use crate::explain::fill;
@@ -231,6 +234,43 @@ async fn lists_say_when_they_were_last_modified() {
             assert_eq!(service.send(request).await.status, status, "{path} {header}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_date_is_told_while_something_of_that_second_may_still_come() {
+    const PATHS: [&str; 3] = ["/v1/portfolios", "/v1/portfolios?order=-sharpe", "/v1/portfolios/stats"];
+    let (database, service) = service().await;
+    let is_dated = async |path: &str| ok(&service, path).await.headers.contains_key("last-modified");
+    // The next event of the log.
+    let append = async |at: &str| {
+        const NEXT: &str = "insert into events (position, command_id, ordinal, stream_id, version, shard, event_type, \
+            schema_version, request_hash, correlation_id, occurred_at, recorded_at, payload, metadata) \
+            select max(position) + 1, gen_random_uuid(), 0, 'investor-x', max(position) + 1, 3, 'InvestorRegistered', 1, '\\x00', \
+            gen_random_uuid(), $1, $1, '{}', '{}' from events";
+        let at: DateTime<Utc> = at.parse().unwrap();
+        sqlx::query(NEXT).bind(at).execute(&database.pool).await.unwrap();
+    };
+    append("2024-01-01T00:00:00.5Z").await;
+    for path in PATHS {
+        assert!(!is_dated(path).await, "{path}: an event of that second is to come");
+    }
+    // All have seen it, and what is to come will have another date.
+    for read_model in ["directory", "valuations", "risk"] {
+        let seen = format!(
+            "update {read_model}.checkpoints set scanned_to = scanned_to + 1, price_position = price_position + 1"
+        );
+        sqlx::raw_sql(AssertSqlSafe(seen)).execute(&database.pool).await.unwrap();
+    }
+    append("2024-01-01T00:00:01.5Z").await;
+    // What was read a moment ago is good for a moment.
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    for path in PATHS {
+        assert!(is_dated(path).await, "{path}");
+    }
+    // Figures of risk are shown in every order, and change as well.
+    let behind = "update risk.checkpoints set scanned_to = scanned_to - 1 where shard = 7";
+    sqlx::raw_sql(behind).execute(&database.pool).await.unwrap();
+    assert!(!is_dated("/v1/portfolios?limit=3").await, "risk has not seen the last event of that second");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -216,7 +216,6 @@ fn split(body: &[u8], is_list: bool) -> Result<Vec<(u64, &[u8])>, Problem> {
 fn read_lines(lines: Vec<(u64, &[u8])>) -> Result<Vec<ReadLine>, Problem> {
     let mut read = Vec::with_capacity(lines.len());
     let mut errors = Vec::new();
-    let mut first_of: HashMap<(String, String), u64> = HashMap::new();
     for (line, text) in lines {
         let body: LineBody = body::parse(text).map_err(|problem| problem.on_line(line))?;
         let sent: Value = body::parse(text).map_err(|problem| problem.on_line(line))?;
@@ -227,15 +226,7 @@ fn read_lines(lines: Vec<(u64, &[u8])>) -> Result<Vec<ReadLine>, Problem> {
                     .map(|error| FieldError { field: on_line(line, &error.field), reason: error.reason }),
             ),
             Err(other) => return Err(other.into()),
-            Ok((email, wish)) => {
-                let named = (email.to_lowercase(), wish.name.clone());
-                if let Some(first) = first_of.get(&named) {
-                    let reason = format!("is the portfolio of line {first} again");
-                    errors.push(FieldError { field: on_line(line, "name"), reason });
-                }
-                first_of.entry(named).or_insert(line);
-                read.push(ReadLine { line, email, wish, sent });
-            }
+            Ok((email, wish)) => read.push(ReadLine { line, email, wish, sent }),
         }
         if errors.len() >= ERRORS_MAX {
             break;
@@ -288,12 +279,20 @@ impl Api {
         let mut hasher = Sha256::new();
         let mut errors = Vec::new();
         let mut lines = Vec::with_capacity(read.len());
+        // By investor and not by e-mail: only the database knows which spellings are one.
+        let mut first_of: HashMap<(InvestorId, String), u64> = HashMap::new();
         for ReadLine { line, email, mut wish, mut sent } in read {
             let Some(investor_id) = investors.get(&email) else {
                 errors.push(FieldError { field: on_line(line, "email"), reason: "is unknown".into() });
                 continue;
             };
             wish.investor_id = *investor_id;
+            if let Some(first) = first_of.get(&(*investor_id, wish.name.clone())) {
+                let reason = format!("is the portfolio of line {first} again");
+                errors.push(FieldError { field: on_line(line, "name"), reason });
+                continue;
+            }
+            first_of.insert((*investor_id, wish.name.clone()), line);
             if let Value::Object(fields) = &mut sent {
                 fields.insert("email".into(), investor_id.to_string().into());
             }

@@ -216,7 +216,7 @@ pub async fn list_assets(
     .fetch_all(&mut *tx)
     .await?;
     let page = page.page(LIST, rows, |row| (row.symbol.clone(), row.asset_id));
-    snapshot::answer(&mut tx, &[market("directory"), market("prices")], &[], page).await
+    snapshot::dated_answer(&mut tx, &[market("directory"), market("prices")], &[], page).await
 }
 
 /// An asset with its live price; none if there is no such asset.

@@ -222,8 +222,12 @@ pub async fn list_portfolios(
 ) -> Result<Answer<Page<PortfolioRow>>, Error> {
     let mut tx = snapshot::begin(pool).await?;
     let portfolios = read_page(&mut tx, filter, order, page).await?;
-    let sources: Vec<Source> = filter.read_models(order.by).into_iter().flat_map(portfolio_shards).collect();
-    snapshot::answer(&mut tx, &sources, &[], portfolios).await
+    let read_models = filter.read_models(order.by);
+    // Its figures are shown in any case.
+    let shown = if read_models.contains(&"risk") { None } else { Some("risk") };
+    let sources: Vec<Source> = read_models.into_iter().flat_map(portfolio_shards).collect();
+    let shown: Vec<Source> = shown.into_iter().flat_map(portfolio_shards).collect();
+    snapshot::dated_answer(&mut tx, &sources, &shown, portfolios).await
 }
 
 /// A portfolio with its settings and summary; none if there is no such portfolio.
@@ -265,7 +269,7 @@ pub async fn find_portfolio_stats(pool: &PgPool) -> Result<Answer<PortfolioStats
     };
     let sources: Vec<Source> =
         ["directory", "valuations", "risk"].into_iter().flat_map(portfolio_shards).collect();
-    snapshot::answer(&mut tx, &sources, &[], stats).await
+    snapshot::dated_answer(&mut tx, &sources, &[], stats).await
 }
 
 /// Where a page goes on: the figure of the last row before it, and its id.

@@ -50,6 +50,7 @@ statements![
     "directory/update_portfolios",
     "directory/upsert_earnings",
     "find_as_of",
+    "find_changed_at",
     "find_epoch",
     "find_parked_stream",
     "holdings/delete_lots",
