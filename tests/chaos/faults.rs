@@ -223,7 +223,7 @@ impl<'a> Hand<'a> {
             && self.guests.is_empty()
             && self.operator.is_idle()
             && self.moods.iter().all(|mood| matches!(mood, Mood::Runs))
-            && self.system.roles.iter().all(|role| role.came_up() || role.name.starts_with("relay"))
+            && self.system.roles.iter().all(|role| role.came_up() || role.stands_by())
     }
 
     /// Ends what is over, or all of it, and starts what is down.

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | `plan` | what is done when: a function of the seed |
 //! | `system`, `faults`, `operator` | servers and roles, and what is done to them |
-//! | `load`, `contests`, `owner`, `followers` | clients, each of which knows what it must be told |
+//! | `load`, `contests`, `owner`, `followers`, `jobs` | clients, each of which knows what it must be told |
 //! | `restore` | at the end, a backup from the middle of the run takes over |
 //! | `judge` | the log, the topic, the read models, and all promises, held against each other |
 //! | `figures` | the table |
@@ -23,6 +23,7 @@ mod contests;
 mod faults;
 mod figures;
 mod followers;
+mod jobs;
 mod judge;
 #[allow(dead_code, reason = "shared with the integration tests, which use other parts of it")]
 #[path = "../it/line.rs"]

@@ -20,7 +20,7 @@ use crate::load::{Load, tally};
 use crate::owner::{self, Compared};
 use crate::plan::plan;
 use crate::system::{self, System};
-use crate::{judge, restore, violation};
+use crate::{jobs, judge, restore, violation};
 
 /// Between two commands of a client: the machine is to be shared by all processes, and the log not to outgrow the judge.
 const PAUSE: Duration = Duration::from_millis(25);
@@ -118,6 +118,8 @@ impl Run {
             |isolation| tokio::spawn(followers::follow(straight.clone(), isolation, Arc::clone(&stop)));
         let followers = [follow(Isolation::ReadCommitted), follow(Isolation::RepeatableRead)];
 
+        let mut caller = Caller::new(&addresses, self.seed ^ 3, Arc::clone(&seen));
+        let defined = jobs::define(&mut caller).await;
         // A standby that will be far behind when it is needed.
         if let Some(servers) = &system.servers {
             let postgres = servers.postgres.clone();
@@ -134,9 +136,13 @@ impl Run {
         stop.store(true, Ordering::Relaxed);
         join_all(clients).await.into_iter().for_each(|ended| ended.expect("a client that lived"));
         let pool = system.pool().await;
-        let mut caller = Caller::new(&addresses, self.seed ^ 3, Arc::clone(&seen));
         let retried = judge::retry_given_up(&pool, &mut caller, &mut memory).await;
         let settled = judge::settle(&pool).await;
+        let removed = jobs::remove(&mut caller, &pool).await;
+        for (request, answer) in [defined, removed] {
+            memory.take(&request, &answer);
+        }
+        judge::settle(&pool).await;
         let followed: Vec<Followed> = join_all(followers)
             .await
             .into_iter()
@@ -145,6 +151,7 @@ impl Run {
         followers::assert_nothing_missed(straight, followed).await;
         let deleted = system.deleted.lock().expect("nobody panicked").clone();
         judge::judge(&pool, system.bus().as_ref(), &deleted, &memory).await;
+        let runs = jobs::judge(&pool).await;
         pool.close().await;
         let restored = match self.form {
             Form::Distributed => Some(restore::fail_over(system, self.seed).await),
@@ -161,6 +168,7 @@ impl Run {
             .count("contests: 20 for one version, 50 for 10 units", held.oversells.load(Ordering::Relaxed));
         figures.count("commands whose outcome was certain", compared.commands.load(Ordering::Relaxed));
         figures.count("reads held against what was acknowledged", compared.reads.load(Ordering::Relaxed));
+        figures.count("runs of a scheduled job, each with one end", runs);
         figures.count(
             "reads told that their place is not visible yet",
             compared.not_yet.load(Ordering::Relaxed),

@@ -18,8 +18,8 @@ use crate::read_models::ALL;
 
 /// Little history and few paths, so that the engine leaves the others some of the machine.
 const RISK: [(&str, &str); 3] = [("RISK_WINDOW", "60"), ("RISK_PATHS", "1024"), ("RISK_THREADS", "1")];
-/// The roles of the distributed form. Groups overlap, the relay is there twice.
-const ROLES: [(&str, &[&str]); 9] = [
+/// The roles of the distributed form. Groups overlap; relay and scheduler are there twice.
+const ROLES: [(&str, &[&str]); 13] = [
     ("api-1", &["api"]),
     ("api-2", &["api"]),
     ("relay-1", &["relay"]),
@@ -29,7 +29,13 @@ const ROLES: [(&str, &[&str]); 9] = [
     ("projector-3", &["project", "prices", "activity", "valuations", "jobs"]),
     ("risk-1", &["risk"]),
     ("risk-2", &["risk"]),
+    ("scheduler-1", &["schedule"]),
+    ("scheduler-2", &["schedule"]),
+    ("worker-1", &["work"]),
+    ("worker-2", &["work"]),
 ];
+/// Of these one acts, and the others say nothing until it is their turn.
+const STAND_BY: [&str; 2] = ["relay", "scheduler"];
 /// What joins when a group grows.
 const GUEST: &[&str] = &["project", "holdings", "directory", "prices", "valuations", "activity", "jobs"];
 const COMES_UP_WITHIN: Duration = Duration::from_secs(90);
@@ -71,6 +77,11 @@ impl Role {
     pub fn came_up(&self) -> bool {
         let (sign, times) = self.sign;
         self.process.said_lately().matches(sign).count() >= times
+    }
+
+    /// Whether it may be there for long without a sign.
+    pub fn stands_by(&self) -> bool {
+        STAND_BY.iter().any(|name| self.name.starts_with(name))
     }
 }
 
@@ -156,6 +167,8 @@ impl System {
         let sign = match arguments[0] {
             "api" => ("listening", 1),
             "relay" => ("relay copies", 1),
+            "schedule" => ("the scheduler acts", 1),
+            "work" => ("working", 1),
             "all" => ("projecting", ALL.len()),
             // One for each read model that it was told; of the consumer of risk, its own.
             role => ("projecting", if role == "project" { arguments.len() - 1 } else { 1 }),
@@ -173,7 +186,7 @@ impl System {
     pub async fn come_up(&self) {
         let began = Instant::now();
         for role in &self.roles {
-            while !role.came_up() && !role.name.starts_with("relay") {
+            while !role.came_up() && !role.stands_by() {
                 assert!(
                     began.elapsed() < COMES_UP_WITHIN,
                     "{} comes up: {}",
