@@ -35,6 +35,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// Who is said to have sent commands from here.
 const ACTOR: &str = "command line";
+/// Events of a job that are read at once.
+const READ_EVENTS: i64 = 1_000;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -193,11 +195,17 @@ async fn change(pool: &PgPool, job: &str, told: Told) -> anyhow::Result<()> {
     let job_id = id(job);
     let (stream, mut known) = (job_id.stream(), Job::initial());
     let mut version = Version(0);
-    for envelope in read::streams_after(pool, &[(stream, Version(0))]).await?.events {
-        if let Event::Job(event) = envelope.event()? {
-            known.evolve(&event);
+    loop {
+        let events = read::stream_after(pool, &stream, version, READ_EVENTS).await?.events;
+        for envelope in &events {
+            if let Event::Job(event) = envelope.event()? {
+                known.evolve(&event);
+            }
+            version = envelope.version;
         }
-        version = envelope.version;
+        if events.is_empty() {
+            break;
+        }
     }
     let Some(definition) = known.definition() else { bail!("there is no such job: {job}") };
     let settings = settle(told.upon(&definition.settings)?)?;
