@@ -173,7 +173,8 @@ async fn obey(pool: &PgPool, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Cancel { job, run } => {
             let command =
                 run.map_or(JobCommand::CancelOpen, |run| JobCommand::CancelRun { run_id: RunId(run) });
-            let cancelled = send(pool, id(&job), command, None).await?.events.len();
+            let events = send(pool, id(&job), command, None).await?.events;
+            let cancelled = events.iter().filter(|event| event.event_type == "RunCancelled").count();
             println!("{cancelled} {} of {job} cancelled", if cancelled == 1 { "run" } else { "runs" });
         }
         Verb::Retry { job, run } => {
