@@ -101,7 +101,13 @@ const ALL: &[(&str, Kind, Unit, &str)] = &[
         "insight_scheduler_due_total",
         Counter,
         Unit::Count,
-        "Due times, by outcome: scheduled or skipped here, taken by another scheduler",
+        "Due times, by outcome: scheduled or skipped here, taken before or passed over while a run is open",
+    ),
+    (
+        "insight_scheduler_longest_wait_seconds",
+        Gauge,
+        Unit::Seconds,
+        "How long the oldest run that could go on has been waiting for a worker, of all jobs; 0 where this process waits",
     ),
     (
         "insight_jobs_oldest_open_run_seconds",

@@ -6,6 +6,6 @@ select r.job_id, j.name as job, r.scheduled_position, r.run_id, r.due_at, r.trig
 from jobs.runs r
 join jobs.jobs j using (job_id)
 left join public.job_leases l on l.run_id = r.run_id and l.leased_until > now()
-where r.run_id = $2 and r.job_id = $1
+where r.run_id = $2 and r.job_id = $1 and j.removed_at is null
 order by r.scheduled_position desc
 limit 1

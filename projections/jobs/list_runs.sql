@@ -7,9 +7,7 @@ select r.job_id, j.name as job, r.scheduled_position, r.run_id, r.due_at, r.trig
 from jobs.runs r
 join jobs.jobs j using (job_id)
 left join public.job_leases l on l.run_id = r.run_id and l.leased_until > now()
-where r.job_id = $1
-    and ($2::text is null
-        or case when l.run_id is not null and r.state in ('scheduled', 'retrying') then 'running' else r.state end = $2)
-    and ($3::bigint is null or r.scheduled_position < $3)
+where r.job_id = $1 and j.removed_at is null
+    and ($2::bigint is null or r.scheduled_position < $2)
 order by r.scheduled_position desc
-limit $4
+limit $3

@@ -67,4 +67,6 @@ create index runs_by_id on runs (run_id);
 create index runs_by_state on runs (job_id, state, scheduled_position);
 create index runs_open on runs (scheduled_position) where state in ('scheduled', 'retrying');
 -- What can be tried again.
-create index runs_failed on runs (scheduled_position) where state = 'failed' and retried_by is null;
+create index runs_failed on runs (job_id, scheduled_position) where state = 'failed' and retried_by is null;
+-- A job's last run, behind as many skipped due times as there are.
+create index runs_not_skipped on runs (job_id, scheduled_position) where state <> 'skipped';

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 use sqlx::PgPool;
 
 use super::aggregates::{State, Stream};
-use super::execute::fold;
+use super::load::{READ_EVENTS, fold};
 use super::request::AssetRef;
 use crate::domain::asset::Asset;
 use crate::domain::currency::Symbol;
@@ -63,9 +63,10 @@ impl Assets {
         Ok(Some(asset))
     }
 
+    /// The beginning of a stream, where the listing is.
     async fn read_stream(&self, pool: &PgPool, id: &StreamId) -> Result<Stream, Error> {
         let known = [(id.clone(), Version(0))];
-        let events = read::streams_after(pool, &known).await?.events;
+        let events = read::streams_after(pool, &known, READ_EVENTS).await?.events;
         if let Some(newest) = events.last() {
             self.witness.saw(Place::from(newest));
         }

@@ -11,10 +11,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::aggregates::{Aggregates, Stream};
+use super::aggregates::Aggregates;
 use super::answer::{Answer, Refusal};
 use super::assets::Assets;
 use super::batch::{Found, Pending, Verdict};
+use super::load::{HalfRead, READ_EVENTS, load};
 use super::request::{AssetRef, Request, Resolved};
 use super::writer::{Queues, Writer, notify};
 use crate::clock::Clock;
@@ -56,6 +57,8 @@ struct Inner {
     assets: Assets,
     /// What this process knows the log by.
     witness: Arc<Witness>,
+    /// Long streams that callers are reading.
+    half_read: HalfRead,
     available: watch::Receiver<bool>,
     settings: Settings,
 }
@@ -90,6 +93,7 @@ impl Commands {
             clock,
             assets: Assets::new(Arc::clone(&witness)),
             witness: Arc::clone(&witness),
+            half_read: HalfRead::default(),
             available,
             settings,
         };
@@ -227,7 +231,7 @@ impl Commands {
 
     /// Holds a "no" against the log, in one read.
     async fn confirm(&self, request: &Resolved, reads: &[(StreamId, Version)]) -> Result<Confirmed, Refusal> {
-        let read = read::command_or_newer(&self.inner.pool, request.command_id, reads).await;
+        let read = read::command_or_newer(&self.inner.pool, request.command_id, reads, READ_EVENTS).await;
         let (own, newer) = read.map_err(refuse)?;
         if !own.is_empty() {
             return Ok(Confirmed::Known(own));
@@ -240,17 +244,9 @@ impl Commands {
     }
 
     async fn load(&self, streams: Vec<StreamId>) -> Result<Found, Refusal> {
-        let known: Vec<_> = streams.into_iter().map(|id| (id, Version(0))).collect();
-        let events = read::streams_after(&self.inner.pool, &known).await.map_err(refuse)?.events;
-        if let Some(newest) = events.last() {
-            self.inner.witness.saw(Place::from(newest));
-        }
-        let folded = known.into_iter().map(|(id, _)| {
-            let stream = fold(&id, &events)?;
-            Ok((id, Arc::new(stream)))
-        });
-        let streams: Result<_, Error> = folded.collect();
-        Ok(Found { streams: streams.map_err(refuse)?, ..Found::default() })
+        let Inner { pool, witness, half_read, .. } = &*self.inner;
+        let streams = load(pool, witness, half_read, streams).await.map_err(refuse)?;
+        Ok(Found { streams, ..Found::default() })
     }
 
     /// The answer to a command that changes nothing: where the log stands now.
@@ -307,18 +303,6 @@ pub(super) fn original(request: &Resolved, events: Vec<Envelope>) -> Result<Exec
         return Err(Refusal::KeyReused);
     }
     Ok(Executed { answer, before: Some(events) })
-}
-
-/// Folds the events of one stream, in a list that may hold others.
-pub(crate) fn fold(id: &StreamId, events: &[Envelope]) -> Result<Stream, Error> {
-    let mut stream = Stream::initial(id);
-    for envelope in events.iter().filter(|envelope| envelope.stream_id == *id) {
-        let event = envelope
-            .event()
-            .map_err(|error| Error::Unreadable { position: envelope.position, reason: error.to_string() })?;
-        stream.apply(&event);
-    }
-    Ok(stream)
 }
 
 pub(super) fn outcome<T>(answer: &Result<T, Refusal>) -> &'static str {

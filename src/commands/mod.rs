@@ -16,6 +16,7 @@ mod assets;
 pub(crate) mod batch;
 mod decide;
 pub(crate) mod execute;
+pub(crate) mod load;
 mod observed;
 pub mod portfolio_bulk;
 mod price_lines;

@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::aggregates::Aggregates;
 use super::batch::{self, Batch, COMMANDS_MAX, Pending};
+use super::load::READ_EVENTS;
 use crate::clock::Clock;
 use crate::domain::ids::{Epoch, Position, StreamId};
 use crate::event_store::{Answered, Appender, Error};
@@ -97,7 +98,8 @@ impl Writer {
         Ok(answered)
     }
 
-    /// Brings cached streams that have moved on up to date; those that cannot be read now are forgotten.
+    /// Brings cached streams that have moved on nearer to the log; those that cannot be read now are forgotten. One that others
+    /// have moved on far takes several batches, between which other commands have their turn.
     async fn refresh(&mut self, stale: HashSet<StreamId>) -> Result<(), Error> {
         let known: Vec<_> = stale
             .into_iter()
@@ -106,7 +108,7 @@ impl Writer {
         if known.is_empty() {
             return Ok(());
         }
-        let read = self.appender.streams_after(&known).await;
+        let read = self.appender.streams_after(&known, READ_EVENTS).await;
         let advanced = match read {
             Err(error @ Error::Fork { .. }) => return Err(error),
             Err(error) => Err(error.to_string()),

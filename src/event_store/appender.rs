@@ -85,14 +85,19 @@ impl Appender {
         self.available.subscribe()
     }
 
-    /// Reads what streams have gained, over the same connection.
+    /// Reads what streams have gained, up to `limit_per_stream` events of each, over the same connection.
     ///
     /// # Errors
     /// [`Error`], also transient ones: unlike an append, a read may be given up.
-    pub async fn streams_after(&mut self, known: &[(StreamId, Version)]) -> Result<Vec<Envelope>, Error> {
+    pub async fn streams_after(
+        &mut self,
+        known: &[(StreamId, Version)],
+        limit_per_stream: i64,
+    ) -> Result<Vec<Envelope>, Error> {
         self.ensure_connected().await?;
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
-        let read = tokio::time::timeout(CALL_TIMEOUT, read::streams_after(connection, known)).await;
+        let read = read::streams_after(connection, known, limit_per_stream);
+        let read = tokio::time::timeout(CALL_TIMEOUT, read).await;
         let read = read.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()));
         if read.is_err() {
             self.connection = None;

@@ -94,23 +94,27 @@ pub async fn stream_after(
     slice(&rows)
 }
 
-/// The events of several streams, each after the version that is already known.
+/// Up to `limit_per_stream` events of each of several streams, after the version that is already known.
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Unreadable`].
-pub async fn streams_after(pool: impl PgExecutor<'_>, known: &[(StreamId, Version)]) -> Result<Slice, Error> {
+pub async fn streams_after(
+    pool: impl PgExecutor<'_>,
+    known: &[(StreamId, Version)],
+    limit_per_stream: i64,
+) -> Result<Slice, Error> {
     const SQL: &str = slice_sql!(
         "select n.* from unnest($1::text[], $2::bigint[]) as k(stream, version) cross join lateral \
-         (select * from events where stream_id = k.stream and version > k.version) n"
+         (select * from events where stream_id = k.stream and version > k.version order by version limit $3) n"
     );
     let streams: Vec<&str> = known.iter().map(|(stream, _)| stream.as_str()).collect();
     let versions: Vec<i64> = known.iter().map(|(_, version)| version.0).collect();
-    let rows = sqlx::query(SQL).bind(streams).bind(versions).fetch_all(pool).await?;
+    let rows = sqlx::query(SQL).bind(streams).bind(versions).bind(limit_per_stream).fetch_all(pool).await?;
     slice(&rows)
 }
 
 /// What a "no" must be checked against: whether the command is in the log, and what the streams that its
-/// decision read have gained since. One statement, so both are of one moment.
+/// decision read have gained since, up to `limit_per_stream` events of each. One statement, so both are of one moment.
 ///
 /// # Errors
 /// [`Error::Database`], [`Error::Unreadable`].
@@ -118,15 +122,18 @@ pub async fn command_or_newer(
     pool: impl PgExecutor<'_>,
     command_id: Uuid,
     known: &[(StreamId, Version)],
+    limit_per_stream: i64,
 ) -> Result<(Vec<Envelope>, Vec<Envelope>), Error> {
     const SQL: &str = slice_sql!(
         "select * from events where command_id = $1 union all \
          select n.* from unnest($2::text[], $3::bigint[]) as k(stream, version) cross join lateral \
-         (select * from events where stream_id = k.stream and version > k.version and command_id <> $1) n"
+         (select * from events where stream_id = k.stream and version > k.version and command_id <> $1 \
+         order by version limit $4) n"
     );
     let streams: Vec<&str> = known.iter().map(|(stream, _)| stream.as_str()).collect();
     let versions: Vec<i64> = known.iter().map(|(_, version)| version.0).collect();
-    let rows = sqlx::query(SQL).bind(command_id).bind(streams).bind(versions).fetch_all(pool).await?;
+    let query = sqlx::query(SQL).bind(command_id).bind(streams).bind(versions).bind(limit_per_stream);
+    let rows = query.fetch_all(pool).await?;
     let events = slice(&rows)?.events;
     Ok(events.into_iter().partition(|event| event.event_id.command_id == command_id))
 }

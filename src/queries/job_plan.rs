@@ -71,10 +71,10 @@ pub struct Open {
 }
 
 /// Whether there is anything new.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
-    /// Another number when something has changed.
-    pub state: i64,
+    /// Another one when something has changed.
+    pub state: String,
     /// By the clock of the database.
     pub now: DateTime<Utc>,
 }
@@ -86,6 +86,14 @@ pub struct Changes {
 pub async fn find_changes(pool: &PgPool) -> Result<Changes, Error> {
     let found = sqlx::query_file!("projections/jobs/find_changes.sql").fetch_one(pool).await?;
     Ok(Changes { state: found.state, now: found.now })
+}
+
+/// For how many seconds the oldest run that could go on has been waiting while nobody has it, by the clock of the database.
+///
+/// # Errors
+/// The database.
+pub async fn find_longest_wait(pool: &PgPool) -> Result<f64, Error> {
+    Ok(sqlx::query_file_scalar!("projections/jobs/find_longest_wait.sql").fetch_one(pool).await?)
 }
 
 /// Every job that becomes due by itself.

@@ -197,7 +197,7 @@ pub async fn find_job(pool: &PgPool, id: JobId) -> Result<Option<Answer<JobRow>>
     snapshot::answer(&mut tx, &[("jobs", stream.shard())], &[stream], row).await.map(Some)
 }
 
-/// A job's runs, the latest first; of one state, if told.
+/// A job's runs, the latest first; of one state, if told. A removed job has none.
 ///
 /// # Errors
 /// [`Error::BadCursor`], the database.
@@ -210,10 +210,31 @@ pub async fn list_runs(
     const LIST: &str = "runs";
     let position: Option<i64> = page.key(LIST)?;
     let mut tx = snapshot::begin(pool).await?;
-    let rows =
-        sqlx::query_file_as!(RunRow, "projections/jobs/list_runs.sql", id.0, state, position, page.rows())
+    let limit = page.rows();
+    let rows = match state {
+        None => {
+            sqlx::query_file_as!(RunRow, "projections/jobs/list_runs.sql", id.0, position, limit)
+                .fetch_all(&mut *tx)
+                .await?
+        }
+        Some("running") => {
+            sqlx::query_file_as!(RunRow, "projections/jobs/list_running_runs.sql", id.0, position, limit)
+                .fetch_all(&mut *tx)
+                .await?
+        }
+        Some(state) => {
+            sqlx::query_file_as!(
+                RunRow,
+                "projections/jobs/list_runs_in_state.sql",
+                id.0,
+                state,
+                position,
+                limit
+            )
             .fetch_all(&mut *tx)
-            .await?;
+            .await?
+        }
+    };
     let page = page.page(LIST, rows, |row| row.scheduled_position);
     let stream = id.stream();
     snapshot::answer(&mut tx, &[("jobs", stream.shard())], &[stream], page).await

@@ -1,7 +1,8 @@
 //! Jobs declared in a file: read strictly, and made so.
 //!
-//! The file wins over what was changed by command, at every start of the scheduler. What has left the file stays until
-//! somebody removes it: a file that was not found whole must not stop the backups.
+//! The file wins over what was changed by command, whenever a scheduler's process starts, and only then: one that takes over
+//! from another leaves jobs as they are. What has left the file stays until somebody removes it: a file that was not found whole
+//! must not stop the backups.
 
 use std::collections::BTreeSet;
 use std::path::Path;

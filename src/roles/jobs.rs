@@ -35,6 +35,8 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const SEEN_WITHIN: Duration = Duration::from_secs(2);
 /// Who is said to have sent commands from here.
 const ACTOR: &str = "command line";
+/// Events of a job that are read at once.
+const READ_EVENTS: i64 = 1_000;
 
 /// What to do.
 #[derive(Debug, Clone)]
@@ -171,7 +173,8 @@ async fn obey(pool: &PgPool, verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Cancel { job, run } => {
             let command =
                 run.map_or(JobCommand::CancelOpen, |run| JobCommand::CancelRun { run_id: RunId(run) });
-            let cancelled = send(pool, id(&job), command, None).await?.events.len();
+            let events = send(pool, id(&job), command, None).await?.events;
+            let cancelled = events.iter().filter(|event| event.event_type == "RunCancelled").count();
             println!("{cancelled} {} of {job} cancelled", if cancelled == 1 { "run" } else { "runs" });
         }
         Verb::Retry { job, run } => {
@@ -193,11 +196,17 @@ async fn change(pool: &PgPool, job: &str, told: Told) -> anyhow::Result<()> {
     let job_id = id(job);
     let (stream, mut known) = (job_id.stream(), Job::initial());
     let mut version = Version(0);
-    for envelope in read::streams_after(pool, &[(stream, Version(0))]).await?.events {
-        if let Event::Job(event) = envelope.event()? {
-            known.evolve(&event);
+    loop {
+        let events = read::stream_after(pool, &stream, version, READ_EVENTS).await?.events;
+        for envelope in &events {
+            if let Event::Job(event) = envelope.event()? {
+                known.evolve(&event);
+            }
+            version = envelope.version;
         }
-        version = envelope.version;
+        if events.is_empty() {
+            break;
+        }
     }
     let Some(definition) = known.definition() else { bail!("there is no such job: {job}") };
     let settings = settle(told.upon(&definition.settings)?)?;

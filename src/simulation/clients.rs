@@ -14,7 +14,7 @@ use super::store::Store;
 use super::writer::Writer;
 use crate::commands::answer::Answer;
 use crate::commands::batch::{Found, Pending, Verdict};
-use crate::commands::execute::fold;
+use crate::commands::load::fold;
 use crate::commands::request::{AssetRef, Command, Request, Resolved};
 use crate::domain::asset::{AssetClass, ListAsset};
 use crate::domain::ids::{AssetId, InvestorId, PortfolioId, Position, StreamId, Version};

@@ -138,6 +138,7 @@ impl Job {
                 let due_at = payload.instant("due_at")?;
                 self.take_due(due_at)?;
                 self.runs.push(Run {
+                    missed: payload.optional_whole("missed")?.unwrap_or_default(),
                     trigger: "schedule".to_owned(),
                     state: "skipped",
                     open_run_id: Some(open_run_id),

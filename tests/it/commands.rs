@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use insight::commands::prices::{BodyFormat, PriceBulk};
 use insight::commands::{AssetRef, Command, Refusal, Request, Settings};
-use insight::domain::ids::{AssetId, InvestorId, Position, Version};
+use insight::domain::ids::{AssetId, InvestorId, JobId, Position, RunId, Version};
+use insight::domain::job::{JobCommand, JobKind};
 use insight::domain::portfolio::event::CashMode;
 use insight::domain::rejection::Rejection;
 use insight::event_store::read;
@@ -15,6 +16,7 @@ use uuid::Uuid;
 
 use crate::environment;
 use crate::ledger::{self, Ledger, buy, deposit, if_match, request, sell};
+use crate::working_stage::by_hand;
 
 /// Positions are 1..head, versions follow them in every stream, every command's events are whole.
 pub async fn check_log(pool: &sqlx::PgPool) -> Position {
@@ -340,4 +342,55 @@ async fn refused_lines_take_a_bounded_place_in_the_log() {
     let largest = events.iter().map(|event| event.payload.len() + event.metadata.len()).max().unwrap();
     assert!(largest < 64 * 1_024, "{largest}");
     assert!(events.iter().all(|event| !event.metadata.contains(&"z".repeat(51))));
+}
+
+/// Appends this many events to a job's stream, of which none changes what is open.
+async fn lengthen(pool: &sqlx::PgPool, job_id: JobId, count: i64) {
+    const SQL: &str = "\
+        insert into events (position, command_id, ordinal, stream_id, version, shard, event_type, schema_version, \
+            request_hash, correlation_id, occurred_at, recorded_at, payload, metadata) \
+        select last.position + i, gen_random_uuid(), 0, last.stream_id, last.version + i, last.shard, 'RunCancelled', 1, \
+            sha256(i::text::bytea), gen_random_uuid(), clock_timestamp(), clock_timestamp(), \
+            json_build_object('job_id', $1::uuid, 'run_id', gen_random_uuid()), '{\"actor\":\"test\"}' \
+        from (select * from events where stream_id = $2 order by version desc limit 1) last, generate_series(1, $3) i";
+    let insert = sqlx::query(SQL).bind(job_id.0).bind(job_id.stream().as_str()).bind(count);
+    insert.execute(pool).await.unwrap();
+}
+
+fn run_now(job_id: JobId) -> Command {
+    Command::Job { job_id, command: JobCommand::RunNow { run_id: RunId(Uuid::now_v7()) } }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_takes_longer_to_read_than_a_command_may_wait_is_read_in_the_end() {
+    const EVENTS: i64 = 60_000;
+    let database = environment::database().await;
+    let ledger = Ledger::start(&database);
+    let job_id = JobId::named("often");
+    let settings = by_hand(JobKind::Verify);
+    let define = JobCommand::Define { name: "often".into(), settings };
+    ledger.send(Command::Job { job_id, command: define }).await.unwrap();
+    lengthen(&database.pool, job_id, EVENTS).await;
+
+    // It has never read the stream, and none of its callers waits long enough to do so.
+    let cold = Ledger::start(&database);
+    let began = Instant::now();
+    let answer = loop {
+        let deadline = Instant::now() + Duration::from_millis(150);
+        match cold.commands.execute(Request { deadline, ..request(run_now(job_id)) }).await {
+            Ok(answer) => break answer,
+            Err(Refusal::Busy { .. }) => assert!(began.elapsed() < Duration::from_secs(60), "never read"),
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(answer.version, Version(EVENTS + 2));
+
+    // One that knows the stream as it was goes on from there: for a yes, and for a no.
+    let answer = ledger.send(run_now(job_id)).await.unwrap();
+    assert_eq!(answer.version, Version(EVENTS + 3));
+    lengthen(&database.pool, job_id, 5_000).await;
+    let run_id = RunId(Uuid::now_v7());
+    let refused = ledger.send(Command::Job { job_id, command: JobCommand::CancelRun { run_id } }).await;
+    assert!(matches!(refused, Err(Refusal::Rejected(Rejection::RunNotOpen { .. }))), "{refused:?}");
+    assert_eq!(ledger.send(run_now(job_id)).await.unwrap().version, Version(EVENTS + 5_004));
 }

@@ -144,9 +144,14 @@ async fn a_job_is_defined_changed_and_removed() {
         "what is left out has its default"
     );
 
-    assert_eq!(office.ask("/v1/jobs/nightly/run").await.status, 201);
+    let run = office.ask("/v1/jobs/nightly/run").await.body["command_id"].as_str().unwrap().to_owned();
+    assert_eq!(office.get(&format!("/v1/jobs/nightly/runs/{run}")).await.status, 200);
     assert_eq!(office.ask("/v1/jobs/nightly/remove").await.status, 201);
     assert_eq!(office.get("/v1/jobs/nightly").await.status, 404);
+    for gone in ["", "/runs", &format!("/runs/{run}")] {
+        let answer = office.get(&format!("/v1/jobs/nightly{gone}")).await;
+        assert_eq!(kind(&answer), (404, "/problems/not-found"), "{gone}");
+    }
     assert_eq!(office.items("/v1/jobs").await.len(), 0);
     assert_eq!(kind(&office.ask("/v1/jobs/nightly/remove").await), (404, "/problems/not-found"));
     // The name is free again, and what happened under it is still told.

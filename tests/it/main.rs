@@ -20,6 +20,7 @@ mod epochs;
 mod equivalence;
 mod explain;
 mod jobs;
+mod jobs_lists;
 mod jobs_outside;
 mod kafka_away;
 mod kafka_feed;

@@ -83,7 +83,7 @@ impl RandomJobs {
         let due_at = first_due_after(&Schedule::Interval { seconds: 1 }, after).unwrap();
         self.due.insert(job_id, due_at.min(now + TimeDelta::minutes(4)));
         self.runs.push((job_id, job_id.run_due(due_at), 1));
-        JobCommand::ScheduleRun(ScheduleRun { due_at, missed: u32::try_from(self.below(3)).unwrap() })
+        JobCommand::ScheduleRun(ScheduleRun { due_at })
     }
 
     fn settings(&mut self) -> JobSettings {

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use insight::domain::ids::JobId;
-use insight::domain::job::{JobEvent, JobKind, Overlap, Trigger};
+use insight::domain::ids::{JobId, RunId};
+use insight::domain::job::{FinishRun, JobCommand, JobEvent, JobKind, Overlap, Trigger};
 
 use crate::processes::Process;
 use crate::working_stage::{SOON, WorkingStage, count, eventually, every};
@@ -16,6 +16,10 @@ fn due(event: &JobEvent) -> Option<DateTime<Utc>> {
         JobEvent::RunSkipped(it) => Some(it.due_at),
         _ => None,
     }
+}
+
+fn scheduled(event: &JobEvent) -> Option<RunId> {
+    if let JobEvent::RunScheduled(it) = event { Some(it.run_id) } else { None }
 }
 
 /// Waits until the job was due so often.
@@ -64,7 +68,7 @@ async fn every_due_time_is_taken_once_by_two_schedulers_of_which_one_is_killed_a
     assert!(due_times.is_sorted());
     let missed = |event: &JobEvent| match event {
         JobEvent::RunScheduled(it) => Some(it.missed as usize),
-        JobEvent::RunSkipped(_) => Some(0),
+        JobEvent::RunSkipped(it) => Some(it.missed as usize),
         _ => None,
     };
     let missed: usize = stage.events(job).await.iter().filter_map(missed).sum();
@@ -98,12 +102,29 @@ async fn a_due_time_is_skipped_while_a_run_is_open_and_a_changed_job_is_due_by_i
     settings.overlap = Overlap::Skip;
     let job = stage.define("often", settings.clone()).await;
     let _scheduler = stage.run("schedule", &["schedule"]);
-    was_due(&stage, job, 3, SOON).await;
-    let skipped = |event: &JobEvent| matches!(event, JobEvent::RunSkipped(_)).then_some(());
+    was_due(&stage, job, 2, SOON).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     let events = stage.events(job).await;
-    assert_eq!(count(&events, skipped) + 1, count(&events, due), "nobody carries the first one out");
+    let run_id = events.iter().find_map(scheduled).unwrap();
+    let skipped = |event: &JobEvent| match event {
+        JobEvent::RunSkipped(it) => Some((it.open_run_id, it.missed)),
+        _ => None,
+    };
+    let skips: Vec<_> = events.iter().filter_map(skipped).collect();
+    assert_eq!(
+        (count(&events, scheduled), &skips[..]),
+        (1, &[(run_id, 0)][..]),
+        "one event, however long it lasts"
+    );
+    let finish = FinishRun { run_id, attempt: 1, started_at: DateTime::UNIX_EPOCH, result: "done".into() };
+    stage.command(job, JobCommand::FinishRun(finish)).await;
+    was_due(&stage, job, 4, SOON).await;
+    let events = stage.events(job).await;
+    let (open, missed) = events.iter().filter_map(skipped).nth(1).unwrap();
+    assert!(open == run_id && missed >= 1, "what passed meanwhile is told at the end: {events:?}");
+    assert!(count(&events, scheduled) >= 2, "{events:?}");
     settings.schedule = insight::domain::job::Schedule::Interval { seconds: 86_400 };
-    stage.command(job, insight::domain::job::JobCommand::Change { settings }).await;
+    stage.command(job, JobCommand::Change { settings }).await;
     // One that was on its way may still come.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = count(&stage.events(job).await, due);
@@ -145,4 +166,71 @@ async fn the_role_declares_the_jobs_of_its_file_and_refuses_one_that_is_wrong() 
     scheduler.start_again();
     let last = scheduler.halted(SOON);
     assert!(last.contains("check") && last.contains("schedule.interval_seconds"), "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_by_command_stays_when_another_scheduler_takes_over() {
+    let stage = WorkingStage::new().await;
+    let _models = stage.read_models();
+    let file = stage.place.path().join("jobs.toml");
+    let jobs = ["kept", "gone"].map(|name| {
+        format!("[[jobs]]\nname = '{name}'\nkind = 'verify'\nschedule = {{ interval_seconds = 86400 }}\n")
+    });
+    std::fs::write(&file, jobs.concat()).unwrap();
+    let jobs_file = [("JOBS_FILE", file.to_str().unwrap())];
+    let mut one = stage.run_with("one", &["schedule"], &jobs_file);
+    let mut other = stage.run_with("other", &["schedule"], &jobs_file);
+    let (kept, gone) = (JobId::named("kept"), JobId::named("gone"));
+    let is_defined = |event: &JobEvent| matches!(event, JobEvent::JobDefined(_)).then_some(());
+    for job in [kept, gone] {
+        stage.event(job, SOON, is_defined).await;
+    }
+    eventually("an acting scheduler", SOON, async || {
+        let acts = |process: &Process| process.said().contains("the scheduler acts");
+        if acts(&one) || acts(&other) { Ok(()) } else { Err(()) }
+    })
+    .await;
+    // Whoever starts later may still be at it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    stage.command(kept, JobCommand::Change { settings: every(1, JobKind::Verify) }).await;
+    stage.command(gone, JobCommand::Remove).await;
+    let (acts, waits) = acting(&mut one, &mut other);
+    acts.kill();
+    eventually("another scheduler", SOON, async || {
+        if waits.said().contains("the scheduler acts") { Ok(()) } else { Err(()) }
+    })
+    .await;
+    was_due(&stage, kept, 5, SOON).await;
+    let events = [stage.events(kept).await, stage.events(gone).await].concat();
+    let changed = |event: &JobEvent| matches!(event, JobEvent::JobChanged(_)).then_some(());
+    assert_eq!((count(&events, is_defined), count(&events, changed)), (2, 1), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_takes_nothing_costs_the_scheduler_neither_its_lock_nor_a_core() {
+    let stage = WorkingStage::new().await;
+    let _models = stage.read_models();
+    let mut jobs = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+        jobs.push(stage.define(name, every(1, JobKind::Verify)).await);
+    }
+    let scheduler = stage.run("schedule", &["schedule"]);
+    for job in &jobs {
+        was_due(&stage, *job, 1, SOON).await;
+    }
+    let said_before = scheduler.said().len();
+    let mut lock = stage.database.pool.begin().await.unwrap();
+    sqlx::query("lock table events in share mode").execute(&mut *lock).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let said = scheduler.said()[said_before..].to_owned();
+    let refusals = said.matches("not scheduled yet").count();
+    lock.rollback().await.unwrap();
+    assert!((1..=8 * 10).contains(&refusals), "{refusals} times: {said}");
+    for job in &jobs {
+        let due = was_due(&stage, *job, 0, SOON).await.len();
+        was_due(&stage, *job, due + 2, SOON).await;
+    }
+    let said = scheduler.said();
+    assert_eq!(said.matches("the scheduler acts").count(), 1, "{said}");
+    assert!(!said.contains("lost its lock"), "{said}");
 }

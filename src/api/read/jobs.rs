@@ -361,8 +361,7 @@ pub(crate) async fn find_run(
 
 /// List what failed for good
 ///
-/// Of all jobs, the latest first, without what was tried again. `retry` takes `job` and `id`; of one job it takes the latest
-/// 200.
+/// Of all jobs, the latest first, without what was tried again. `retry` takes `job` and `id`. Of one job the latest 200 are kept.
 #[utoipa::path(get, path = "/v1/jobs/failed", tag = "jobs", operation_id = "listFailedRuns",
     params(List, ReadHeaders),
     responses((status = 200, description = "A page", body = Answered<Page<Run>>), ListProblems))]

@@ -4,11 +4,12 @@
 //! | --- | --- | --- |
 //! | several schedulers at once | the run of one due time | one of them makes it; for the others nothing changes |
 //! | a scheduler that knows an older schedule | a run of a time that is not due any more | nothing changes |
+//! | a scheduler, again and again while a run is open that may not be overlapped | runs | the first due time is skipped, with an event; the others are one event when that run ends |
 //! | a worker that lost its run, or was asleep | to end it | that the run is not open, or that another attempt is on |
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::calendar::Calendar;
+use super::calendar::Due;
 use super::event::{
     JobChanged, JobDefined, JobEvent, JobRemoved, JobSettings, Overlap, RunCancelled, RunFailed, RunFinished,
     RunScheduled, RunSkipped, Trigger,
@@ -76,8 +77,6 @@ pub enum JobCommand {
 pub struct ScheduleRun {
     /// It.
     pub due_at: DateTime<Utc>,
-    /// Due times before it that were missed.
-    pub missed: u32,
 }
 
 /// An attempt that did what the run is for.
@@ -135,35 +134,43 @@ pub fn decide(
         }
         JobCommand::FinishRun(finish) => {
             find_attempt(job, finish.run_id, finish.attempt)?;
-            Ok(vec![JobEvent::RunFinished(RunFinished {
+            let finished = JobEvent::RunFinished(RunFinished {
                 job_id,
                 run_id: finish.run_id,
                 attempt: finish.attempt,
                 started_at: finish.started_at.min(now),
                 finished_at: now,
                 result: sentence(&finish.result),
-            })])
+            });
+            Ok(skipped_for(job, finish.run_id, now).into_iter().chain([finished]).collect())
         }
         JobCommand::FailRun(fail) => {
             find_attempt(job, fail.run_id, fail.attempt)?;
-            Ok(vec![JobEvent::RunFailed(RunFailed {
+            let retry_at = retry_at(&definition.settings, fail.attempt, now);
+            let skipped = skipped_for(job, fail.run_id, now).filter(|_| retry_at.is_none());
+            let failed = JobEvent::RunFailed(RunFailed {
                 job_id,
                 run_id: fail.run_id,
                 attempt: fail.attempt,
                 started_at: fail.started_at.min(now),
                 failed_at: now,
                 reason: sentence(&fail.reason),
-                retry_at: retry_at(&definition.settings, fail.attempt, now),
-            })])
+                retry_at,
+            });
+            Ok(skipped.into_iter().chain([failed]).collect())
         }
         JobCommand::CancelRun { run_id } => {
             find_open(job, *run_id)?;
-            Ok(vec![JobEvent::RunCancelled(RunCancelled { job_id, run_id: *run_id })])
+            let cancelled = JobEvent::RunCancelled(RunCancelled { job_id, run_id: *run_id });
+            Ok(skipped_for(job, *run_id, now).into_iter().chain([cancelled]).collect())
         }
         JobCommand::CancelOpen if job.open_runs().is_empty() => {
             Err(Rejection::RunNotOpen { reason: "no run of this job is open".to_owned() })
         }
-        JobCommand::CancelOpen => Ok(cancel_open(job, job_id)),
+        JobCommand::CancelOpen => {
+            let skipped = job.in_the_way().and_then(|run_id| skipped_for(job, run_id, now));
+            Ok(skipped.into_iter().chain(cancel_open(job, job_id)).collect())
+        }
         JobCommand::RetryRun { run_id, new_run_id } => retry(job, definition, *run_id, *new_run_id),
     }
 }
@@ -206,32 +213,35 @@ fn change(
 
 /// A due time becomes a run, or is skipped; one that is taken, not of this schedule or yet to come is neither.
 fn schedule(job: &Job, definition: &Definition, due: ScheduleRun, now: DateTime<Utc>) -> Vec<JobEvent> {
-    let job_id = definition.job_id;
-    let run_id = job_id.run_due(due.due_at);
-    let before = due.due_at - TimeDelta::microseconds(1);
-    let calendar = Calendar::read(&definition.settings.schedule, &mut Fields::new());
-    let is_due = job.due_after().is_some_and(|after| due.due_at > after)
-        && due.due_at <= now + CLOCK_SKEW_MAX
-        && calendar.and_then(|calendar| calendar.first_due_after(before)) == Some(due.due_at);
+    let (job_id, due_at) = (definition.job_id, due.due_at);
+    let run_id = job_id.run_due(due_at);
+    let is_due = |due: &Due| due.due_at == due_at && due_at <= now + CLOCK_SKEW_MAX;
+    let Some(Due { missed, .. }) = job.due(due_at).filter(is_due) else { return Vec::new() };
     // A run of the same due time may be known from before the job was changed.
-    if !is_due || matches!(job.run(run_id), Known::Open(_) | Known::Ended(_)) {
+    if matches!(job.run(run_id), Known::Open(_) | Known::Ended(_)) {
         return Vec::new();
     }
     let is_full = job.open_runs().len() >= OPEN_RUNS_MAX || definition.settings.overlap == Overlap::Skip;
     match job.open_runs().keys().next() {
-        Some(open_run_id) if is_full => {
-            let open_run_id = *open_run_id;
-            vec![JobEvent::RunSkipped(RunSkipped { job_id, due_at: due.due_at, open_run_id })]
+        // A run of a day would fill the log of a job of every second with what nobody wants to read.
+        Some(_) if is_full && job.in_the_way().is_some() => Vec::new(),
+        Some(open) if is_full => {
+            vec![JobEvent::RunSkipped(RunSkipped { job_id, due_at, open_run_id: *open, missed })]
         }
-        _ => vec![JobEvent::RunScheduled(RunScheduled {
-            job_id,
-            run_id,
-            due_at: due.due_at,
-            trigger: Trigger::Schedule,
-            missed: due.missed,
-            retry_of: None,
-        })],
+        _ => {
+            let trigger = Trigger::Schedule;
+            let run = RunScheduled { job_id, run_id, due_at, trigger, missed, retry_of: None };
+            vec![JobEvent::RunScheduled(run)]
+        }
     }
+}
+
+/// The last due time that was skipped for a run which ends now, with how many there were since the first. So that it does not
+/// depend on which scheduler remembers them whether they are made up for: they are not.
+fn skipped_for(job: &Job, run_id: RunId, now: DateTime<Utc>) -> Option<JobEvent> {
+    let job_id = job.in_the_way().filter(|open| *open == run_id).and(job.definition())?.job_id;
+    let Due { due_at, missed } = job.due(now)?;
+    Some(JobEvent::RunSkipped(RunSkipped { job_id, due_at, open_run_id: run_id, missed }))
 }
 
 fn retry(

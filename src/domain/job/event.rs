@@ -186,6 +186,9 @@ pub struct RunSkipped {
     pub due_at: DateTime<Utc>,
     /// The run that was still open.
     pub open_run_id: RunId,
+    /// Due times before this one that passed while the same run was open, and were not told one by one.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub missed: u32,
 }
 
 /// Payload of `RunFinished`.

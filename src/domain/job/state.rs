@@ -24,6 +24,8 @@ pub struct Job {
     /// The latest due time that became a run or was skipped.
     due_taken: Option<DateTime<Utc>>,
     open: BTreeMap<RunId, OpenRun>,
+    /// The open run for which a due time was skipped last; further ones are told when it ends.
+    in_the_way: Option<RunId>,
     /// The latest last.
     failed: VecDeque<FailedRun>,
     /// The latest last.
@@ -122,6 +124,7 @@ impl Job {
             JobEvent::JobChanged(changed) => {
                 // A clock that ran ahead may have taken due times far from now. A change begins anew.
                 self.due_taken = None;
+                self.in_the_way = None;
                 if let Some(definition) = &mut self.definition {
                     definition.settings.clone_from(&changed.settings);
                     definition.since = changed.changed_at;
@@ -132,7 +135,10 @@ impl Job {
                 self.failed.clear();
             }
             JobEvent::RunScheduled(scheduled) => self.schedule(scheduled),
-            JobEvent::RunSkipped(skipped) => self.take_due(skipped.due_at),
+            JobEvent::RunSkipped(skipped) => {
+                self.take_due(skipped.due_at);
+                self.in_the_way = Some(skipped.open_run_id);
+            }
             JobEvent::RunFinished(finished) => self.end(finished.run_id, RunEnd::Finished),
             JobEvent::RunFailed(failed) => self.fail(failed),
             JobEvent::RunCancelled(cancelled) => self.end(cancelled.run_id, RunEnd::Cancelled),
@@ -147,6 +153,11 @@ impl Job {
     /// The runs that are to be carried out.
     pub fn open_runs(&self) -> &BTreeMap<RunId, OpenRun> {
         &self.open
+    }
+
+    /// The open run for which due times are being skipped: the first of them is in the log, the others will be when it ends.
+    pub fn in_the_way(&self) -> Option<RunId> {
+        self.in_the_way
     }
 
     /// The runs that failed for good and have not been tried again, the latest last.
@@ -196,6 +207,7 @@ impl Job {
     fn schedule(&mut self, scheduled: &RunScheduled) {
         if scheduled.trigger == Trigger::Schedule {
             self.take_due(scheduled.due_at);
+            self.in_the_way = None;
         }
         self.failed.retain(|run| Some(run.run_id) != scheduled.retry_of);
         let (due_at, trigger) = (scheduled.due_at, scheduled.trigger);
@@ -225,6 +237,7 @@ impl Job {
 
     fn end(&mut self, run_id: RunId, end: RunEnd) {
         self.open.remove(&run_id);
+        self.in_the_way = self.in_the_way.filter(|open| *open != run_id);
         self.ended.push_back((run_id, end));
         if self.ended.len() > ENDED_MAX {
             self.ended.pop_front();

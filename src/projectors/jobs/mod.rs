@@ -252,7 +252,7 @@ impl Run {
             due_at: skipped.due_at,
             trigger: Trigger::Schedule,
             state: RunState::Skipped,
-            missed: 0,
+            missed: i64::from(skipped.missed),
             retry_of: None,
             retried_by: None,
             open_run_id: Some(skipped.open_run_id),

@@ -69,6 +69,7 @@ statements![
     "insert_missing_checkpoints",
     "insert_skipped_event",
     "jobs/find_changes",
+    "jobs/find_longest_wait",
     "jobs/find_run",
     "jobs/list_failed_runs",
     "jobs/list_idle_leases",
@@ -78,7 +79,9 @@ statements![
     "jobs/list_open_runs",
     "jobs/list_places",
     "jobs/list_planned_jobs",
+    "jobs/list_running_runs",
     "jobs/list_runs",
+    "jobs/list_runs_in_state",
     "jobs/load_jobs",
     "jobs/load_runs",
     "jobs/upsert_jobs",
@@ -261,9 +264,11 @@ impl Statement {
             "jobs/list_failed_runs" => &[("", &["null", "51"])],
             "jobs/list_idle_leases" | "jobs/list_places" => &[("", &["array[33, 34]"])],
             "jobs/list_jobs" => &[("all", &["null", "null", "51"]), ("one", &[JOB, "null", "1"])],
-            "jobs/list_runs" => {
-                &[("", &[JOB, "null", "null", "51"]), ("those that failed", &[JOB, "'failed'", "null", "51"])]
-            }
+            "jobs/list_runs" | "jobs/list_running_runs" => &[("", &[JOB, "null", "51"])],
+            "jobs/list_runs_in_state" => &[
+                ("those that failed", &[JOB, "'failed'", "null", "51"]),
+                ("those that finished", &[JOB, "'finished'", "null", "51"]),
+            ],
             "jobs/load_jobs" => &[("", &["select array_agg(job_id) from jobs.jobs"])],
             "jobs/load_runs" => &[("", &[RUNS])],
             "prices/find_named_assets" => &[("", &["array['A1', 'A2']"])],

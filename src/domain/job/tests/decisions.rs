@@ -9,8 +9,8 @@ use crate::domain::ids::{JobId, RunId};
 use crate::domain::job::decide::{OPEN_RUNS_MAX, SENTENCE_CHARS_MAX};
 use crate::domain::job::state::FAILED_MAX;
 use crate::domain::job::{
-    FailRun, FinishRun, Job, JobCommand, JobEvent, JobKind, JobSettings, Overlap, Schedule, ScheduleRun,
-    ScheduleWish, SettingsWish, Trigger, decide,
+    FailRun, FinishRun, Job, JobCommand, JobEvent, JobKind, JobSettings, Overlap, RunScheduled, RunSkipped,
+    Schedule, ScheduleRun, ScheduleWish, SettingsWish, Trigger, decide,
 };
 use crate::domain::rejection::{FieldError, Rejection};
 
@@ -59,7 +59,7 @@ impl Story {
     fn comes_due(&mut self) -> Vec<JobEvent> {
         let due_at = self.job.next_due().unwrap();
         self.now = self.now.max(due_at);
-        self.does(JobCommand::ScheduleRun(ScheduleRun { due_at, missed: 0 }))
+        self.does(JobCommand::ScheduleRun(ScheduleRun { due_at }))
     }
 
     fn open(&self) -> RunId {
@@ -192,11 +192,9 @@ fn a_due_time_is_taken_once_whoever_asks() {
     let events = story.comes_due();
     let JobEvent::RunScheduled(run) = &events[0] else { panic!("{events:?}") };
     assert_eq!((run.run_id, run.due_at, run.trigger), (job_id().run_due(due_at), due_at, Trigger::Schedule));
-    for missed in [0, 3] {
-        assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at, missed })), vec![]);
-    }
+    assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at })), vec![]);
     story.does(story.finish(1));
-    assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at, missed: 0 })), vec![]);
+    assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at })), vec![]);
 }
 
 #[test]
@@ -209,14 +207,14 @@ fn what_is_not_due_makes_no_run() {
         "2026-03-04T01:30:00Z",        // in the schedule, but to come
     ] {
         story.now = instant("2026-03-03T12:00:00Z");
-        let run = JobCommand::ScheduleRun(ScheduleRun { due_at: instant(due_at), missed: 0 });
+        let run = JobCommand::ScheduleRun(ScheduleRun { due_at: instant(due_at) });
         assert_eq!(story.does(run), vec![], "{due_at}");
     }
     // A scheduler that has not heard of the change yet.
     let due_at = instant("2026-03-03T01:30:00Z");
     let hourly = JobSettings { schedule: Schedule::Interval { seconds: 3_600 }, ..settings() };
     story.does(JobCommand::Change { settings: hourly });
-    assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at, missed: 0 })), vec![]);
+    assert_eq!(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at })), vec![]);
     assert_eq!(story.job.next_due(), Some(instant("2026-03-03T13:00:00Z")));
 }
 
@@ -235,6 +233,53 @@ fn while_a_run_is_open_a_due_time_is_skipped_or_stands_beside_it() {
     }
     assert!(matches!(story.comes_due()[..], [JobEvent::RunSkipped(_)]), "even so there is a bound");
     assert!(matches!(story.refused(&JobCommand::RunNow { run_id: run_id(1) }), Rejection::RunOpen { .. }));
+}
+
+#[test]
+fn a_run_that_stays_open_has_two_skips_in_the_log_however_many_due_times_pass() {
+    let every_minute = JobSettings { schedule: Schedule::Interval { seconds: 60 }, ..settings() };
+    for ends in ["finished", "failed", "cancelled", "all cancelled"] {
+        let mut story = Story::defined(JobSettings { attempts_max: 2, ..every_minute.clone() });
+        story.comes_due();
+        let open = story.open();
+        let opened = story.now;
+        let mut skipped = Vec::new();
+        for minute in 1..=60 {
+            story.now = opened + TimeDelta::minutes(minute);
+            skipped.extend(story.does(JobCommand::ScheduleRun(ScheduleRun { due_at: story.now })));
+        }
+        let skip = |minute, missed| {
+            let due_at = opened + TimeDelta::minutes(minute);
+            JobEvent::RunSkipped(RunSkipped { job_id: job_id(), due_at, open_run_id: open, missed })
+        };
+        assert_eq!(skipped, [skip(1, 0)], "the first is told at once");
+        story.now += TimeDelta::seconds(59);
+        let command = match ends {
+            "finished" => story.finish(1),
+            "cancelled" => JobCommand::CancelRun { run_id: open },
+            "all cancelled" => JobCommand::CancelOpen,
+            _ => {
+                assert_eq!(story.does(story.fail(1)).len(), 1, "it is open still");
+                story.fail(2)
+            }
+        };
+        let events = story.does(command);
+        assert_eq!((events.len(), &events[0]), (2, &skip(60, 58)), "{ends}");
+        // Whoever schedules next need not remember what was passed over.
+        let missed = JobCommand::ScheduleRun(ScheduleRun { due_at: opened + TimeDelta::minutes(60) });
+        assert_eq!(story.does(missed), [], "{ends}");
+        let events = story.comes_due();
+        assert!(matches!(events[..], [JobEvent::RunScheduled(RunScheduled { missed: 0, .. })]), "{events:?}");
+    }
+}
+
+#[test]
+fn a_run_says_how_many_due_times_nobody_took_before_it() {
+    let mut story =
+        Story::defined(JobSettings { schedule: Schedule::Interval { seconds: 60 }, ..settings() });
+    story.now += TimeDelta::minutes(5);
+    let events = story.does(JobCommand::ScheduleRun(ScheduleRun { due_at: story.now }));
+    assert!(matches!(events[..], [JobEvent::RunScheduled(RunScheduled { missed: 4, .. })]), "{events:?}");
 }
 
 #[test]
@@ -330,7 +375,7 @@ fn a_removed_job_is_gone_with_its_open_runs() {
         JobCommand::Change { settings: settings() },
         JobCommand::RunNow { run_id: run_id(1) },
         JobCommand::CancelOpen,
-        JobCommand::ScheduleRun(ScheduleRun { due_at: story.now, missed: 0 }),
+        JobCommand::ScheduleRun(ScheduleRun { due_at: story.now }),
     ] {
         assert_eq!(story.refused(&command), Rejection::NotFound { kind: "job" });
     }
@@ -343,7 +388,7 @@ fn a_clock_that_ran_ahead_is_got_over_by_a_change() {
     story.now = instant("2036-03-01T12:00:00Z");
     let due = story.job.due(story.now).unwrap();
     assert_eq!(due.missed, 1_000);
-    story.does(JobCommand::ScheduleRun(ScheduleRun { due_at: due.due_at, missed: due.missed }));
+    story.does(JobCommand::ScheduleRun(ScheduleRun { due_at: due.due_at }));
     story.does(story.finish(1));
     story.now = noon + TimeDelta::hours(1);
     assert_eq!(story.job.due(story.now + TimeDelta::days(2)), None);
