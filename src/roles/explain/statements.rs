@@ -78,6 +78,7 @@ statements![
     "jobs/list_places",
     "jobs/list_planned_jobs",
     "jobs/list_runs",
+    "jobs/list_waiting_runs",
     "jobs/load_jobs",
     "jobs/load_runs",
     "jobs/upsert_jobs",
@@ -117,6 +118,7 @@ statements![
     "risk/count_recomputed",
     "risk/find_figure_stats",
     "risk/find_risk",
+    "risk/find_unreachable",
     "risk/load_requests",
     "risk/upsert_risks",
     "valuations/delete_cash",
@@ -263,6 +265,7 @@ impl Statement {
             "jobs/list_runs" => {
                 &[("", &[JOB, "null", "null", "51"]), ("those that failed", &[JOB, "'failed'", "null", "51"])]
             }
+            "jobs/list_waiting_runs" => &[("", &["5", "16"])],
             "jobs/load_jobs" => &[("", &["select array_agg(job_id) from jobs.jobs"])],
             "jobs/load_runs" => &[("", &[RUNS])],
             "prices/find_named_assets" => &[("", &["array['A1', 'A2']"])],
