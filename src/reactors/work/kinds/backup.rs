@@ -5,6 +5,7 @@
 //!
 //! A worker that is killed leaves its `pg_dump` behind, which ends when it has written or when its connection does. Whoever takes the
 //! run over begins another file; the one that nobody waits for keeps its unfinished name and goes a day later.
+//! While one is being written, `pg_dump` holds a read lock on every table: a rebuild is not promoted before it has ended.
 //!
 //! Investors' names and addresses are in it: nobody but the user that this runs as may read it.
 
