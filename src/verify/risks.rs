@@ -428,3 +428,16 @@ impl Units {
         format!("{whole}.{fraction}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_names_a_request_of_its_shard_or_none() {
+        let requests = BTreeMap::from([(3, BTreeSet::from([5, 9]))]);
+        let named = |shard, named| obeyed(&requests, shard, named);
+        assert_eq!([named(3, 0), named(3, 5), named(3, 9)], [0, 5, 9], "the last one takes its time");
+        assert_eq!([named(3, 7), named(3, 12), named(4, 5)], [5, 9, 0], "there is none at these places");
+    }
+}
