@@ -3,8 +3,9 @@
 //! The file is in PostgreSQL's own form (`pg_restore` reads it) and of one moment, however long it takes. What was written
 //! is durable when this returns; a dump that was begun and not finished has a name that says so, and goes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -51,7 +52,7 @@ pub async fn dump(options: &PgConnectOptions, file: &Path, unique: &str) -> Resu
         let path = path.to_owned();
         move |source| Error::Io { path, source }
     };
-    let output = File::create(&unfinished.0).map_err(at(&unfinished.0))?;
+    let output = create(&unfinished.0).map_err(at(&unfinished.0))?;
     let copy = output.try_clone().map_err(at(&unfinished.0))?;
     let mut command = Command::new(client("pg_dump")?);
     command.args(["--format=custom", "--no-password", LOCK_WAIT]);
@@ -79,6 +80,11 @@ pub async fn dump(options: &PgConnectOptions, file: &Path, unique: &str) -> Resu
     });
     let bytes = bytes.await.unwrap_or_else(|error| Err(io::Error::other(error)));
     bytes.map_err(at(file))
+}
+
+/// A new file that nobody else can read, whatever the process lets others do with its files.
+fn create(file: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)
 }
 
 /// Whether a file is what an attempt that was killed has left.
@@ -160,8 +166,17 @@ fn complaint(said: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::postgres::options;
+
+    #[test]
+    fn a_dump_is_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = create(&folder.path().join("x.part")).unwrap();
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
 
     #[test]
     fn a_password_goes_into_the_environment_as_it_is() {

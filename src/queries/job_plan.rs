@@ -1,5 +1,7 @@
 //! What schedulers and workers begin with: what becomes due, and what is open.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
@@ -70,6 +72,17 @@ pub struct Open {
     pub places: Vec<(Shard, Place)>,
 }
 
+/// A run that waits for a worker, and all that is needed to carry it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WaitingRun {
+    /// The run.
+    pub run: OpenRun,
+    /// Of the last event about it that is in the rows.
+    pub position: Position,
+    /// Its job.
+    pub job: KnownJob,
+}
+
 /// Whether there is anything new.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
@@ -114,6 +127,49 @@ pub async fn list_planned_jobs(pool: &PgPool) -> Result<Vec<PlannedJob>, Error> 
     planned.collect()
 }
 
+/// The job in a row that has all of its settings.
+macro_rules! known_job {
+    ($row:ident, $shard:expr) => {
+        KnownJob {
+            job_id: JobId($row.job_id),
+            shard: $shard,
+            name: $row.name,
+            settings: JobSettings {
+                kind: named(&$row.kind)?,
+                schedule: schedule($row.crontab, $row.time_zone, $row.interval_seconds)?,
+                soft_limit_seconds: number($row.soft_limit_seconds)?,
+                time_limit_seconds: number($row.time_limit_seconds)?,
+                attempts_max: number($row.attempts_max)?,
+                retry_pause_seconds: number($row.retry_pause_seconds)?,
+                overlap: named(&$row.overlap)?,
+                symbols: $row.symbols,
+                source: $row.source,
+            },
+        }
+    };
+}
+
+/// Runs of any shard that nobody carries out although they could have begun `waited` ago, the oldest first.
+///
+/// # Errors
+/// The database.
+pub async fn list_waiting_runs(
+    pool: &PgPool,
+    waited: Duration,
+    runs_max: i64,
+) -> Result<Vec<WaitingRun>, Error> {
+    let rows = sqlx::query_file!("projections/jobs/list_waiting_runs.sql", waited.as_secs_f64(), runs_max)
+        .fetch_all(pool)
+        .await?;
+    let waiting = rows.into_iter().map(|row| {
+        let job_id = JobId(row.job_id);
+        let (run_id, shard, attempt) = (RunId(row.run_id), job_id.stream().shard(), number(row.attempt)?);
+        let run = OpenRun { run_id, job_id, shard, due_at: row.due_at, attempt, retry_at: row.retry_at };
+        Ok(WaitingRun { run, position: Position(row.position), job: known_job!(row, shard) })
+    });
+    waiting.collect()
+}
+
 /// What is open in some shards. One that has no rows yet begins before its first event.
 ///
 /// # Errors
@@ -139,18 +195,7 @@ pub async fn load_open(pool: &PgPool, shards: &[Shard]) -> Result<Open, Error> {
         if !shards.contains(&shard) {
             continue;
         }
-        let settings = JobSettings {
-            kind: named(&row.kind)?,
-            schedule: schedule(row.crontab, row.time_zone, row.interval_seconds)?,
-            soft_limit_seconds: number(row.soft_limit_seconds)?,
-            time_limit_seconds: number(row.time_limit_seconds)?,
-            attempts_max: number(row.attempts_max)?,
-            retry_pause_seconds: number(row.retry_pause_seconds)?,
-            overlap: named(&row.overlap)?,
-            symbols: row.symbols,
-            source: row.source,
-        };
-        jobs.push(KnownJob { job_id, shard, name: row.name, settings });
+        jobs.push(known_job!(row, shard));
     }
     let mut runs = Vec::new();
     for row in sqlx::query_file!("projections/jobs/list_open_runs.sql").fetch_all(&mut *tx).await? {

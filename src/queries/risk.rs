@@ -72,8 +72,10 @@ pub struct Recomputed {
     pub done: u64,
     /// All portfolios.
     pub total: u64,
-    /// The shards whose checkpoints have not passed the request.
+    /// The shards that have not come to the request.
     pub waiting: Vec<i16>,
+    /// The shards whose request is parked.
+    pub parked: Vec<i16>,
 }
 
 /// Counts the portfolios that have obeyed requests at these places.
@@ -87,5 +89,22 @@ pub async fn count_recomputed(pool: &PgPool, requests: &[(Shard, Position)]) -> 
         .fetch_one(pool)
         .await?;
     let count = |count: i64| u64::try_from(count).unwrap_or_default();
-    Ok(Recomputed { done: count(found.done), total: count(found.total), waiting: found.waiting })
+    let (done, total) = (count(found.done), count(found.total));
+    Ok(Recomputed { done, total, waiting: found.waiting, parked: found.parked })
+}
+
+/// A portfolio that has risk and nothing to compute it from, among those that have not obeyed requests at these places.
+///
+/// # Errors
+/// The database.
+pub async fn find_unreachable(
+    pool: &PgPool,
+    requests: &[(Shard, Position)],
+) -> Result<Option<PortfolioId>, Error> {
+    let shards: Vec<i16> = requests.iter().map(|(shard, _)| shard.0).collect();
+    let positions: Vec<i64> = requests.iter().map(|(_, position)| position.0).collect();
+    let found = sqlx::query_file!("projections/risk/find_unreachable.sql", &shards, &positions)
+        .fetch_optional(pool)
+        .await?;
+    Ok(found.map(|row| PortfolioId(row.portfolio_id)))
 }

@@ -151,12 +151,7 @@ impl Risks {
                 base_currency: portfolio.settings_at(named.portfolio_position).base_currency.clone(),
                 parts,
                 price_position,
-                request_position: obeyed(
-                    &self.requests,
-                    portfolio.shard,
-                    checkpoints,
-                    named.request_position,
-                ),
+                request_position: obeyed(&self.requests, portfolio.shard, named.request_position),
             });
         }
     }
@@ -216,12 +211,11 @@ async fn compare(
     rows.compare(&RISKS, &scope, groups.into_iter()).await
 }
 
-/// The request that a row should have obeyed: the last one that the checkpoint has passed. Rows may be ahead of it, since they
-/// are written before it passes; the row's own word is taken for which one that is, if it is one.
-fn obeyed(requests: &BTreeMap<i16, BTreeSet<i64>>, shard: i16, checkpoints: &Checkpoints, named: i64) -> i64 {
+/// The request that a row has obeyed: the one that it names, if it is one. Whether all rows have come to the last one is asked by who
+/// asked for it, since that takes its time.
+fn obeyed(requests: &BTreeMap<i16, BTreeSet<i64>>, shard: i16, named: i64) -> i64 {
     let Some(requests) = requests.get(&shard) else { return 0 };
-    let passed = requests.range(..=checkpoints.position(shard)).next_back().copied().unwrap_or(0);
-    if named > passed && requests.contains(&named) { named } else { passed }
+    requests.range(..=named).next_back().copied().unwrap_or(0)
 }
 
 /// The engine takes its time: not on a thread that others wait for.
@@ -432,5 +426,18 @@ impl Units {
         let digits = format!("{:0>21}", product.to_string());
         let (whole, fraction) = digits.split_at(digits.len() - 20);
         format!("{whole}.{fraction}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_names_a_request_of_its_shard_or_none() {
+        let requests = BTreeMap::from([(3, BTreeSet::from([5, 9]))]);
+        let named = |shard, named| obeyed(&requests, shard, named);
+        assert_eq!([named(3, 0), named(3, 5), named(3, 9)], [0, 5, 9], "the last one takes its time");
+        assert_eq!([named(3, 7), named(3, 12), named(4, 5)], [5, 9, 0], "there is none at these places");
     }
 }

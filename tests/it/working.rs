@@ -1,18 +1,23 @@
 //! Workers on real servers: what they carry out, and what is left of it when they are killed, frozen or told to end. A run of
 //! `recompute-risk` goes on for as long as nobody computes risk.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
 use insight::domain::ids::AssetId;
 use insight::domain::job::{JobCommand, JobEvent, JobKind, JobSettings};
+use insight::domain::portfolio::event::CashMode;
 use insight::verify::verify;
 use uuid::Uuid;
 
-use crate::ledger::list;
+use crate::ledger::{buy, list};
 use crate::working_stage::{SOON, WorkingStage, by_hand, count, eventually, failed, finished};
 
 const REQUESTS: &str = "select count(*) from events where event_type = 'RiskRecomputeRequested'";
+const ROWS: &str = "select count(*) from risk.portfolio_risks";
+const PATHS_MAX: &str = "1048576";
 /// A lease, and time for a machine that has other things to do.
 const TAKEN_OVER: Duration = Duration::from_secs(40);
 
@@ -84,6 +89,118 @@ async fn a_run_whose_worker_is_killed_is_taken_over_and_has_one_effect() {
     assert_eq!((count(&events, finished), count(&events, failed)), (1, 0));
     assert!(!left.said().contains("panicked"));
     assert_verified(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_with_a_free_slot_takes_what_a_busy_one_leaves() {
+    let stage = WorkingStage::new().await;
+    let _jobs = stage.read_models();
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let (first, second) = (stage.run_now(job).await, stage.run_now(job).await);
+    let one_slot = [("WORKER_SLOTS", "1")];
+    // Without Kafka one of them owns all shards, and the other one waits to.
+    let mut workers = ["one", "other"].map(|name| stage.run_with(name, &["work"], &one_slot));
+    let owners = "select count(distinct owner) from job_leases where leased_until > clock_timestamp()";
+    eventually("owners of both runs", SOON, async || match stage.count(owners).await {
+        2 => Ok(()),
+        n => Err(n),
+    })
+    .await;
+    let third = stage.run_now(job).await;
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    assert_eq!(stage.lease(third).await, None, "both slots are taken");
+    // A cancel reaches both.
+    for run_id in [first, second, third] {
+        stage.command(job, JobCommand::CancelRun { run_id }).await;
+    }
+    eventually("ends of the leases", SOON, async || match stage.count(owners).await {
+        0 => Ok(()),
+        n => Err(n),
+    })
+    .await;
+    let _risk = stage.run("risk", &["risk"]);
+    let run = stage.run_now(job).await;
+    let ended = |event: &JobEvent| finished(event).filter(|(run_id, ..)| *run_id == run);
+    stage.event(job, SOON, ended).await;
+    let events = stage.events(job).await;
+    assert_eq!((count(&events, finished), count(&events, failed)), (1, 0));
+    workers.iter_mut().for_each(crate::processes::Process::stop);
+    assert_verified(&stage).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trade_does_not_stand_behind_a_recompute() {
+    let stage = WorkingStage::new().await;
+    let asset = stage.ledger.asset().await;
+    let mut portfolios = Vec::new();
+    for _ in 0..80 {
+        portfolios.push(stage.ledger.portfolio_only(CashMode::Untracked).await);
+        stage.ledger.send(buy(portfolios[portfolios.len() - 1], &asset, "3", "7")).await.unwrap();
+    }
+    // With so many paths a transaction takes seven portfolios, and each row takes its time.
+    let (_models, _risk) =
+        (stage.read_models(), stage.run_with("risk", &["risk"], &[("RISK_PATHS", PATHS_MAX)]));
+    eventually("rows of risk", SOON, async || match stage.count(ROWS).await {
+        80 => Ok(()),
+        rows => Err(rows),
+    })
+    .await;
+    let slow = "create function slow() returns trigger language plpgsql as \
+        'begin perform pg_sleep(0.1); return new; end'; \
+        create trigger slow before insert or update on risk.portfolio_risks for each row execute function slow()";
+    sqlx::raw_sql(slow).execute(&stage.database.pool).await.unwrap();
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    stage.run_now(job).await;
+    let _worker = stage.run("worker", &["work"]);
+    eventually("requests", SOON, async || match stage.count(REQUESTS).await {
+        32 => Ok(()),
+        requests => Err(requests),
+    })
+    .await;
+    let traded = stage.ledger.send(buy(portfolios[0], &asset, "1", "7")).await.unwrap();
+    let seen = "select count(*) from risk.checkpoints c join risk.portfolio_risks r using (shard) \
+        where r.portfolio_id = $1 and r.portfolio_position = $2 and c.position >= $2";
+    let left = eventually("risk of the trade", SOON, async || {
+        let seen: i64 = sqlx::query_scalar(seen)
+            .bind(portfolios[0].0)
+            .bind(traded.position.0)
+            .fetch_one(&stage.database.pool)
+            .await
+            .unwrap();
+        if seen == 1 { Ok(behind(&stage).await) } else { Err(seen) }
+    })
+    .await;
+    assert!(left > 0, "everything was computed before the trade");
+    assert_eq!(count(&stage.events(job).await, finished), 0, "what is not computed is not said to be");
+    println!("{left} portfolios were left when the trade's risk was there");
+    stage.event(job, SOON, finished).await;
+    assert_eq!(behind(&stage).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recompute_that_cannot_reach_a_row_has_failed_and_says_so() {
+    let stage = WorkingStage::new().await;
+    stage.portfolios(3).await;
+    let _all = (stage.read_models(), stage.run("risk", &["risk"]));
+    eventually("rows of risk", SOON, async || match stage.count(ROWS).await {
+        3 => Ok(()),
+        rows => Err(rows),
+    })
+    .await;
+    let stray = "create table stray as select * from risk.portfolio_risks limit 1; \
+        update stray set portfolio_id = gen_random_uuid(); insert into risk.portfolio_risks select * from stray";
+    sqlx::raw_sql(stray).execute(&stage.database.pool).await.unwrap();
+    let once = JobSettings { attempts_max: 1, ..by_hand(JobKind::RecomputeRisk) };
+    let job = stage.define("nightly", once).await;
+    stage.run_now(job).await;
+    let _worker = stage.run("worker", &["work"]);
+    let (_, _, reason) = stage.event(job, SOON, failed).await;
+    let id: Uuid =
+        sqlx::query_scalar("select portfolio_id from stray").fetch_one(&stage.database.pool).await.unwrap();
+    assert!(
+        reason.starts_with("3 of 4 portfolios computed anew") && reason.contains(&id.to_string()),
+        "{reason}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +336,8 @@ async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
     let folder = stage.place.path().join("backups");
     let files = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
     let [file] = &files()[..] else { panic!("{:?}", files()) };
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(file)), (0o700, 0o600), "investors' addresses are in it");
     assert!(result.starts_with(&file.display().to_string()), "{result}");
 
     let restored = crate::environment::database().await;

@@ -182,7 +182,8 @@ pub(crate) async fn define(
 
 /// Change a job
 ///
-/// Open runs go on as they are; a due time that has passed is not caught up.
+/// An attempt that is on goes on as it began; the next attempts, also of runs that are open, follow the new settings. A due time that
+/// has passed is not caught up.
 #[utoipa::path(post, path = "/v1/jobs/{job}/change", tag = "jobs", operation_id = "changeJob",
     params(JobRef, ChangeHeaders), request_body = ChangeBody,
     responses((status = 201, description = "Changed", body = CommandAnswer),

@@ -3,7 +3,7 @@
 //! | portfolios | because | computed |
 //! | --- | --- | --- |
 //! | urgent | something happened in them | all by the next flush |
-//! | owed | someone asked for it, and a checkpoint waits | a bounded number by each flush |
+//! | owed | someone asked for it, and waits | a bounded number by each flush |
 //! | waiting | a new model, a new owner, prices that have paused | as many as there is room for beside those |
 //! | later | prices move | when prices have paused and nothing waits: then they wait |
 //!
@@ -103,11 +103,6 @@ impl Backlog {
         self.owed.is_empty() && self.waiting.is_empty()
     }
 
-    /// Whether the next flush leaves nobody owing.
-    pub(super) fn pays(&self) -> bool {
-        self.owed.len() <= self.piece
-    }
-
     /// Whether the next flush ends the pass that is on, if one is.
     pub(super) fn ends_pass(&self) -> bool {
         self.owed.len() + self.waiting.len() <= self.piece
@@ -174,10 +169,9 @@ mod tests {
         let mut backlog = Backlog::new(2);
         backlog.wait([key(0, 1), key(0, 2), key(5, 5)]);
         backlog.owe([key(4, 4), key(5, 5), key(6, 6)]);
-        assert!(!backlog.pays());
         assert_eq!(Vec::from_iter(backlog.next()), [key(4, 4), key(5, 5)]);
         backlog.done(&backlog.next());
-        assert!(backlog.pays() && !backlog.ends_pass());
+        assert!(!backlog.ends_pass());
         assert_eq!(Vec::from_iter(backlog.next()), [key(0, 1), key(6, 6)], "room is used");
         backlog.done(&backlog.next());
         assert_eq!(Vec::from_iter(backlog.next()), [key(0, 2)]);

@@ -5,12 +5,15 @@
 //! | a fact in a portfolio | that portfolio | at once |
 //! | prices moved | the portfolios that hold them | when no price came for half a second, at the latest after two |
 //! | closes came | a new market model, then every portfolio | two seconds after the last, at the latest ten after the first |
-//! | someone asks for it | every portfolio of the shard | at once, piece by piece; the checkpoint passes the request when all are written |
+//! | someone asks for it | every portfolio of the shard | at once, piece by piece, before what else waits |
 //!
 //! A row is a pure function of what it names: the portfolio's position, the exposures with their prices, the cut and
 //! hash of the model, the engine's version. It equals its recomputation, byte for byte. The checkpoint's
 //! `price_position` is how far *every* row reflects the market, closes and prices: so a client who waits for the
 //! place of a price sees figures that know it.
+//!
+//! The checkpoint passes a request when it is taken: no fact stands behind a hundred thousand portfolios. Which of them have been
+//! computed since, rows say themselves. Nothing of a request is lost with the process: who takes a shard over computes all of it.
 //!
 //! Figures are computed by the engine's own threads; the transaction waits for them outside the async runtime's.
 
@@ -110,13 +113,11 @@ impl Risk {
         keys.filter(|(shard, _)| of(*shard)).collect()
     }
 
-    /// Notes the requests among these facts. Returns whether there are any.
-    fn take_requests(&mut self, facts: &[Fact]) -> bool {
-        let mut are_any = false;
+    /// Notes the requests among these facts.
+    fn take_requests(&mut self, facts: &[Fact]) {
         for fact in facts {
             let Event::Shard(ShardEvent::RiskRecomputeRequested(_)) = fact.event else { continue };
             let (shard, position) = (fact.envelope.shard, fact.envelope.position);
-            are_any = true;
             // A batch that has to wait comes here again.
             if self.requested.get(&shard).is_none_or(|last| *last < position) {
                 self.requested.insert(shard, position);
@@ -125,7 +126,6 @@ impl Risk {
                 self.backlog.owe(all);
             }
         }
-        are_any
     }
 
     /// How far rows reflect the market that are computed now. A model that lacks closes that we have seen reflects it up to
@@ -186,10 +186,7 @@ impl ReadModel for Risk {
 
     async fn prepare(&mut self, conn: &mut PgConnection, facts: &[Fact]) -> Result<Readiness, Error> {
         self.take_dirty();
-        // A checkpoint passes a request when every row of the shard has obeyed it. Facts beside it are looked at then, once.
-        if self.take_requests(facts) && !self.backlog.pays() {
-            return Ok(Readiness::NotYet);
-        }
+        self.take_requests(facts);
         let readiness = self.book.prepare(conn, facts).await?;
         // What the book has read again is now dirty because of facts.
         let dirty = self.dirty();

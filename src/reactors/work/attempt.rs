@@ -11,6 +11,7 @@ use std::time::Duration;
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -31,7 +32,8 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 const LOST_MAX: i32 = 3;
 /// How long it is tried to say how an attempt ended, before the run is left to be tried again.
 const TOLD_WITHIN: Duration = Duration::from_secs(300);
-/// The same when the process is to end.
+/// The same from when the process is to end, whatever is being waited for then. Giving the lease back comes after it, and both must
+/// fit into what attempts are given at the end.
 const TOLD_WITHIN_AT_THE_END: Duration = Duration::from_secs(4);
 /// After a try of any kind, the events it made may take so long to come.
 const REST: Duration = Duration::from_millis(500);
@@ -118,10 +120,11 @@ impl Attempt {
         let (began, started_at) = (Instant::now(), self.parts.clock.now());
         metrics::gauge!(metric::LEASES).increment(1.0);
         info!(job = job.name, run_id = %run.run_id, attempt = run.attempt, lost, "run begins");
+        let left = TaskTracker::new();
         let mut end = if lost > LOST_MAX {
             End::Failed(format!("{lost} workers in a row were lost while they carried it out"))
         } else {
-            self.work(lease).await
+            self.work(lease, &left).await
         };
         if matches!(end, End::Finished(_) | End::Failed(_)) && !self.tell(&end, started_at, lease).await {
             end = End::Lost;
@@ -139,14 +142,17 @@ impl Attempt {
         } else {
             info!(job = job.name, run_id = %run.run_id, attempt = run.attempt, end = ?end, "run ended");
         }
+        // A thread cannot be dropped: the slot is free when it has ended, too.
+        left.close();
+        before_the_end(&self.shutdown, Duration::ZERO, left.wait()).await;
         REST
     }
 
     /// Works until it is done, or must not go on.
-    async fn work(&self, lease: &Lease) -> End {
+    async fn work(&self, lease: &Lease, left: &TaskTracker) -> End {
         let settings = &self.start.job.settings;
         let (progress, asked_to_end) = (Progress::default(), CancellationToken::new());
-        let work = kinds::carry_out(&self.parts, &self.start, &progress, &asked_to_end);
+        let work = kinds::carry_out(&self.parts, &self.start, &progress, &asked_to_end, left);
         tokio::pin!(work);
         let work = std::future::poll_fn(|context| match lease.is_over() {
             true => Poll::Ready(End::Lost),
@@ -225,6 +231,16 @@ impl Attempt {
             }
             _ => return true,
         };
+        let telling = self.tell_the_log(command, lease);
+        let told = before_the_end(&self.shutdown, TOLD_WITHIN_AT_THE_END, telling).await;
+        if told.is_none() {
+            warn!(%run_id, attempt, "the process ends before the end of an attempt is told: it will be tried again");
+        }
+        told.unwrap_or(true)
+    }
+
+    async fn tell_the_log(&self, command: JobCommand, lease: &Lease) -> bool {
+        let (run_id, attempt) = (self.start.run.run_id, self.start.run.attempt);
         let job_id = self.start.run.job_id;
         let command_id = Uuid::new_v5(&run_id.0, format!("end of attempt {attempt}").as_bytes());
         let mut pauses = Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2));
@@ -243,8 +259,7 @@ impl Attempt {
                 }
                 Err(refusal) => refusal,
             };
-            let patience = if self.shutdown.is_cancelled() { TOLD_WITHIN_AT_THE_END } else { TOLD_WITHIN };
-            if began.elapsed() > patience {
+            if began.elapsed() > TOLD_WITHIN {
                 warn!(%run_id, attempt, %why, "the end of an attempt cannot be told: it will be tried again");
                 return true;
             }
@@ -253,10 +268,27 @@ impl Attempt {
     }
 
     async fn release(&self) {
-        let run_id = self.start.run.run_id;
-        if let Err(error) = leases::release(&self.parts.pool, run_id, &self.parts.owner).await {
-            warn!(%run_id, %error, "a lease is not given back, and ends by itself");
+        let run = &self.start.run;
+        if let Err(error) = leases::release(&self.parts.pool, run, &self.parts.owner).await {
+            warn!(run_id = %run.run_id, %error, "a lease is not given back, and ends by itself");
         }
+    }
+}
+
+/// What comes of it, unless the process is to end and it has taken `patience` since.
+async fn before_the_end<T>(
+    shutdown: &CancellationToken,
+    patience: Duration,
+    outcome: impl Future<Output = T>,
+) -> Option<T> {
+    let end = async {
+        shutdown.cancelled().await;
+        sleep(patience).await;
+    };
+    tokio::select! {
+        biased;
+        outcome = outcome => Some(outcome),
+        () = end => None,
     }
 }
 
@@ -303,6 +335,24 @@ async fn has_ended(pool: &PgPool, start: &Start, known: Position) -> Result<bool
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn nothing_takes_longer_than_its_patience_once_the_process_is_to_end() {
+        let shutdown = CancellationToken::new();
+        let patience = Duration::from_millis(10);
+        let slow = async || before_the_end(&shutdown, patience, sleep(Duration::from_millis(100))).await;
+        assert_eq!(slow().await, Some(()), "nobody wants it to end");
+        let token = shutdown.clone();
+        let told = async {
+            sleep(Duration::from_millis(20)).await;
+            token.cancel();
+        };
+        let silent = before_the_end(&shutdown, patience, std::future::pending::<()>());
+        let (silent, ()) = tokio::join!(silent, told);
+        assert_eq!(silent, None, "also a word that was on its way when the process was told to end");
+        assert_eq!(slow().await, None);
+        assert_eq!(before_the_end(&shutdown, patience, async { 7 }).await, Some(7));
+    }
 
     #[test]
     fn a_lease_is_counted_from_when_it_was_asked_for() {

@@ -87,10 +87,12 @@ pub(super) async fn renew(
     })
 }
 
-/// Gives a lease back.
-pub(super) async fn release(pool: &PgPool, run_id: RunId, owner: &str) -> Result<(), sqlx::Error> {
-    const SQL: &str = "delete from job_leases where run_id = $1 and owner = $2";
-    answered_within(RENEWED_WITHIN, sqlx::query(SQL).bind(run_id.0).bind(owner).execute(pool)).await?;
+/// Gives the lease of an attempt back. Of this one only: a word that comes late must not take the next attempt's lease.
+pub(super) async fn release(pool: &PgPool, run: &OpenRun, owner: &str) -> Result<(), sqlx::Error> {
+    const SQL: &str = "delete from job_leases where run_id = $1 and owner = $2 and attempt = $3";
+    let attempt = i32::try_from(run.attempt).unwrap_or(i32::MAX);
+    let released = sqlx::query(SQL).bind(run.run_id.0).bind(owner).bind(attempt).execute(pool);
+    answered_within(RENEWED_WITHIN, released).await?;
     Ok(())
 }
 

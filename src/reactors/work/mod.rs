@@ -1,7 +1,7 @@
 //! The role `work`: runs of jobs are carried out, a bounded number at once.
 //!
 //! Workers are a consumer group: each owns shards of `jobs.v1` (where there is no Kafka, one process has them all) and takes the
-//! runs of these. Which are open it reads from the read model `jobs`, as far as that is, and from the events after it.
+//! runs of these at once. Which are open it reads from the read model `jobs`, as far as that is, and from the events after it.
 //!
 //! | happens | then |
 //! | --- | --- |
@@ -9,6 +9,7 @@
 //! | shards revoked | forget their runs; what is carried out goes on under its lease |
 //! | a run may begin and a slot is free | a task takes its lease and works (see [`attempt`]), while this loop goes on reading |
 //! | somebody else has the lease | asked again when it ends |
+//! | a slot is free and a run of any shard has waited for seconds | this process takes it: leases, not shards, say who works |
 //! | a run is cancelled | the task here is stopped; elsewhere the lease says so, and is looked at every second |
 //! | the process is asked to end | no new runs; leases are given back, and no attempt is counted |
 
@@ -22,13 +23,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::attempt::Attempt;
-use self::board::{Board, Told};
+use self::board::{Board, Start, Told};
 pub use self::kinds::Backups;
 use crate::clock::Clock;
 use crate::commands::Commands;
@@ -36,8 +38,8 @@ use crate::domain::ids::{Position, RunId, Shard};
 use crate::events::{DecodeError, Event};
 use crate::feed::{self, Batch, Feed, FeedItem, Mode, Source, Subscription, Topics};
 use crate::market_data::Fetcher;
-use crate::postgres::answered;
-use crate::queries::job_plan::load_open;
+use crate::postgres::{answered, answered_within};
+use crate::queries::job_plan::{WaitingRun, list_waiting_runs, load_open};
 use crate::retry::Backoff;
 
 /// The consumer group, and the lock where there is no Kafka.
@@ -45,6 +47,14 @@ pub const GROUP: &str = "reactor.jobs";
 const BATCH_EVENTS_MAX: usize = 1_000;
 /// How often others are told that this worker is there.
 const SHOW_EVERY: Duration = Duration::from_secs(3);
+/// How often a worker with a free slot looks what waits elsewhere.
+const HELP_EVERY: Duration = Duration::from_secs(2);
+/// Who owns the shard has so long to begin a run before others do.
+const HELP_AFTER: Duration = Duration::from_secs(5);
+/// Runs that are looked at; more than slots, since others look at the same ones.
+const HELP_RUNS_MAX: i64 = 32;
+/// How long that may take: this loop has other things to do.
+const HELP_WITHIN: Duration = Duration::from_secs(2);
 /// How long attempts may take to give their leases back at the end.
 const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
 
@@ -135,10 +145,13 @@ struct Untold {
 impl Worker {
     async fn follow(&mut self) -> Result<(), Error> {
         let mut shows = interval(SHOW_EVERY);
-        shows.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut looks = interval(HELP_EVERY);
+        for ticks in [&mut shows, &mut looks] {
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
         loop {
             self.start();
-            let wait = self.board.wait(self.parts.clock.now(), Instant::now());
+            let wait = self.board.wait(Instant::now());
             tokio::select! {
                 () = self.cancel.cancelled() => return Ok(()),
                 item = self.feed.next() => match item? {
@@ -152,34 +165,61 @@ impl Worker {
                     Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
                     Err(_) => {}
                 },
-                // A clock that is put back must not make this sleep for hours.
-                () = tokio::time::sleep(wait.unwrap_or(SHOW_EVERY).min(SHOW_EVERY)), if wait.is_some() => {}
+                () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {}
                 _ = shows.tick() => self.show().await,
+                _ = looks.tick(), if self.board.has_room() => self.help().await,
             }
         }
     }
 
     /// Begins as many runs as there are slots for.
     fn start(&mut self) {
-        while let Some(start) = self.board.start(self.parts.clock.now(), Instant::now()) {
-            let run_id = start.run.run_id;
+        while let Some(start) = self.board.start(Instant::now()) {
             let known = self.places.get(&start.run.shard).copied().unwrap_or_default();
-            let cancelled = CancellationToken::new();
-            self.running.insert(run_id, cancelled.clone());
-            let (parts, shutdown) = (Arc::clone(&self.parts), self.cancel.clone());
-            self.attempts.spawn(Attempt { start, known, parts, cancelled, shutdown }.carry_out());
+            self.begin(start, known);
         }
+    }
+
+    /// Begins runs that wait although a slot is free here: their shard's owner is busy, or nobody is.
+    async fn help(&mut self) {
+        let waiting = list_waiting_runs(&self.parts.pool, HELP_AFTER, HELP_RUNS_MAX);
+        match answered_within(HELP_WITHIN, waiting).await {
+            Ok(waiting) => {
+                for WaitingRun { run, position, job } in waiting {
+                    if self.board.help(&run, Instant::now()) {
+                        self.begin(Start { run, job }, position);
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look what waits for a worker"),
+        }
+    }
+
+    /// `known`: where in the log what is known of the run stands.
+    fn begin(&mut self, start: Start, known: Position) {
+        let run_id = start.run.run_id;
+        let cancelled = CancellationToken::new();
+        self.running.insert(run_id, cancelled.clone());
+        let (parts, shutdown) = (Arc::clone(&self.parts), self.cancel.clone());
+        self.attempts.spawn(Attempt { start, known, parts, cancelled, shutdown }.carry_out());
+    }
+
+    /// What the clocks here show: of the day, and of this process.
+    fn moment(&self) -> (DateTime<Utc>, Instant) {
+        (self.parts.clock.now(), Instant::now())
     }
 
     fn free(&mut self, run_id: RunId, rest: Duration) {
         self.running.remove(&run_id);
-        self.board.free(run_id, Instant::now() + rest);
+        let at = Instant::now();
+        self.board.free(run_id, at + rest, at);
     }
 
     async fn take(&mut self, batch: Batch) -> Result<(), Error> {
+        let moment = self.moment();
         for envelope in &batch.events {
             let told = match envelope.event() {
-                Ok(Event::Job(event)) => self.board.take(envelope.shard, &event),
+                Ok(Event::Job(event)) => self.board.take(envelope.shard, &event, moment),
                 Ok(_) => None,
                 Err(source) if source.needs_newer_program() => {
                     return Err(Error::Newer { position: envelope.position, source });
@@ -244,7 +284,7 @@ impl Worker {
             };
             match loaded {
                 Ok(loaded) => {
-                    self.board.assigned(shards, loaded.jobs, loaded.runs);
+                    self.board.assigned(shards, loaded.jobs, loaded.runs, self.moment());
                     self.untold.cancelled.extend(loaded.idle);
                     self.places.extend(loaded.places.iter().map(|(shard, place)| (*shard, place.position)));
                     self.feed.resume(loaded.places).await?;

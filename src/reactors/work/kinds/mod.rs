@@ -8,6 +8,7 @@ mod verification;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use self::backup::Backups;
 use super::Parts;
@@ -43,12 +44,14 @@ impl Progress {
     }
 }
 
-/// Carries out a run: a sentence about what came of it, or why nothing did. `asked_to_end` is the soft limit.
+/// Carries out a run: a sentence about what came of it, or why nothing did. `asked_to_end` is the soft limit; `left` are the threads
+/// that go on for a while when this is dropped.
 pub(super) async fn carry_out(
     parts: &Parts,
     start: &Start,
     progress: &Progress,
     asked_to_end: &CancellationToken,
+    left: &TaskTracker,
 ) -> Result<String, String> {
     let settings = &start.job.settings;
     let fetch = |what| fetch::carry_out(parts, what, settings, progress, asked_to_end);
@@ -57,7 +60,7 @@ pub(super) async fn carry_out(
         JobKind::FetchHistory => fetch(What::History).await,
         JobKind::FetchRates => fetch(What::Rates).await,
         JobKind::RecomputeRisk => recompute::carry_out(parts, &start.run, progress, asked_to_end).await,
-        JobKind::Verify => verification::carry_out(parts, progress, asked_to_end).await,
+        JobKind::Verify => verification::carry_out(parts, progress, asked_to_end, left).await,
         JobKind::Backup => backup::carry_out(parts, &start.run, asked_to_end).await,
     }
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::super::Parts;
 use super::{Progress, soft_limit};
@@ -17,6 +19,7 @@ pub(super) async fn carry_out(
     parts: &Parts,
     progress: &Progress,
     asked_to_end: &CancellationToken,
+    left: &TaskTracker,
 ) -> Result<String, String> {
     let session = Session {
         connections_max: 4,
@@ -25,19 +28,15 @@ pub(super) async fn carry_out(
     };
     let pool = postgres::connect(parts.backups.options.clone(), &session);
     let pool = pool.await.map_err(|error| error.to_string())?;
-    // It folds for seconds between two answers of the database: not on a thread that others wait for. Who drops this ends it.
-    let (stop, told) = (CancellationToken::new(), tokio::sync::watch::channel((0, 0)));
+    let (stop, (sender, mut receiver)) = (CancellationToken::new(), tokio::sync::watch::channel((0, 0)));
     let _guard = stop.clone().drop_guard();
-    let (runtime, (sender, mut receiver)) = (Handle::current(), told);
-    let verifying = tokio::task::spawn_blocking(move || {
-        runtime.block_on(stop.run_until_cancelled_owned(async move {
-            let mut tell = |it: verify::Progress| {
-                sender.send_replace((it.done, it.total));
-            };
-            let report = verify::verify_with(&pool, Options::default(), &mut tell).await;
-            pool.close().await;
-            report
-        }))
+    let verifying = on_a_thread(left, stop, move || async move {
+        let mut tell = |it: verify::Progress| {
+            sender.send_replace((it.done, it.total));
+        };
+        let report = verify::verify_with(&pool, Options::default(), &mut tell).await;
+        pool.close().await;
+        report
     });
     tokio::pin!(verifying);
     let report = loop {
@@ -56,6 +55,17 @@ pub(super) async fn carry_out(
         Ok(None) => Err("it was ended".to_owned()),
         Err(panic) => std::panic::resume_unwind(panic.into_panic()),
     }
+}
+
+/// It folds for seconds between two answers of the database: not on a thread that others wait for. Told to stop, it does so at the
+/// next answer; until then it is among `left`.
+fn on_a_thread<T: Send + 'static, W: Future<Output = T>>(
+    left: &TaskTracker,
+    stop: CancellationToken,
+    work: impl FnOnce() -> W + Send + 'static,
+) -> JoinHandle<Option<T>> {
+    let runtime = Handle::current();
+    left.spawn_blocking(move || runtime.block_on(stop.run_until_cancelled_owned(work())))
 }
 
 fn verdict(report: &Report) -> Result<String, String> {
@@ -79,6 +89,26 @@ fn verdict(report: &Report) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_thread_that_still_works_is_known_to() {
+        let (left, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (begun, has_begun) = tokio::sync::oneshot::channel();
+        let (go_on, may_go_on) = std::sync::mpsc::channel::<()>();
+        let work = move || async move {
+            begun.send(()).unwrap();
+            may_go_on.recv().unwrap();
+            std::future::pending::<()>().await;
+        };
+        drop(on_a_thread(&left, stop.clone(), work));
+        has_begun.await.unwrap();
+        stop.cancel();
+        left.close();
+        let soon = tokio::time::timeout(Duration::from_millis(50), left.wait());
+        assert!(soon.await.is_err(), "it folds");
+        go_on.send(()).unwrap();
+        left.wait().await;
+    }
 
     #[test]
     fn a_verdict_names_the_first_differences() {
