@@ -91,7 +91,7 @@ enum Verb {
         #[command(subcommand)]
         what: Epoch,
     },
-    /// Fetches prices: once with a verb; without one, quotes of what somebody holds and rates, every FETCH_EVERY seconds
+    /// Fetches prices: once with a verb; without one, quotes of what somebody holds and rates, every FETCH_EVERY seconds, and closes once a day
     Fetch {
         /// What to fetch, once
         #[command(subcommand)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use backoff::ExponentialBackoffBuilder;
 use backoff::backoff::Backoff as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDateTime, Utc};
 
 /// Jitter in both directions, as a share of the pause.
 const JITTER: f64 = 0.5;
@@ -85,6 +85,9 @@ impl Backoff {
     }
 }
 
+/// The dates of RFC 850 and of C's `asctime`, which are obsolete and still to be read (RFC 9110, 5.6.7).
+const OLD_DATES: [&str; 2] = ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"];
+
 /// How long a header `Retry-After` asks to wait: seconds, or until a date (RFC 9110, 10.2.3). A date that has passed is no wait.
 #[must_use]
 pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
@@ -92,8 +95,10 @@ pub fn retry_after(header: &str, now: DateTime<Utc>) -> Option<Duration> {
     if let Ok(seconds) = header.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let until = DateTime::parse_from_rfc2822(header).ok()?;
-    Some((until.with_timezone(&Utc) - now).to_std().unwrap_or_default())
+    let new = DateTime::parse_from_rfc2822(header).map(|until| until.with_timezone(&Utc)).ok();
+    let old = |format: &&str| NaiveDateTime::parse_from_str(header, format).ok().map(|until| until.and_utc());
+    let until = new.or_else(|| OLD_DATES.iter().find_map(old))?;
+    Some((until - now).to_std().unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -124,6 +129,9 @@ mod tests {
         assert_eq!(retry_after(" 120 ", now), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT", now), Some(Duration::from_secs(60)));
         assert_eq!(retry_after("Wed, 21 Oct 2015 07:00:00 GMT", now), Some(Duration::ZERO));
+        assert_eq!(retry_after("Wednesday, 21-Oct-15 07:28:00 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Wed Oct 21 07:28:00 2015", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("Sun Nov  6 08:49:37 1994", now), Some(Duration::ZERO));
         for bad in ["", "soon", "-1", "1.5", "Wed, 32 Oct 2015 07:28:00 GMT"] {
             assert_eq!(retry_after(bad, now), None, "{bad}");
         }

@@ -15,6 +15,9 @@ use super::url::escape;
 /// The compact answer has the latest hundred days of trading, which span at least so many calendar days.
 const COMPACT_DAYS: i64 = 130;
 
+/// What says so is a sentence, and no answer with prices is read twice.
+const LIMIT_BYTES_MAX: usize = 4 << 10;
+
 #[derive(Deserialize)]
 struct Document {
     #[serde(rename = "Global Quote")]
@@ -25,6 +28,7 @@ struct Document {
     about: Option<About>,
     #[serde(rename = "Error Message")]
     error: Option<serde::de::IgnoredAny>,
+    /// Why there is nothing else in it.
     #[serde(rename = "Note")]
     note: Option<serde::de::IgnoredAny>,
     #[serde(rename = "Information")]
@@ -85,7 +89,7 @@ pub fn read_quote(body: &[u8]) -> Result<Told, String> {
     let at = seen::day(&day)?.and_time(NaiveTime::MIN).and_utc();
     let volume = quote.volume.as_deref().and_then(seen::volume);
     let seen = Seen { when: When::At(at), price: seen::price(&price, DECIMALS_MAX)?, volume };
-    Ok(Told { currency: None, symbol: quote.symbol, seen: vec![seen] })
+    Ok(Told { currency: None, symbol: quote.symbol, seen: vec![seen], ..Told::default() })
 }
 
 /// The closes from a day on.
@@ -104,16 +108,23 @@ pub fn read_history(body: &[u8], since: NaiveDate) -> Result<Told, String> {
             closes.push(Seen { when: When::Day(date), price, volume });
         }
     }
-    Ok(Told { currency: None, symbol: document.about.and_then(|about| about.symbol), seen: closes })
+    Ok(Told {
+        currency: None,
+        symbol: document.about.and_then(|about| about.symbol),
+        seen: closes,
+        ..Told::default()
+    })
+}
+
+/// Whether this says, with status 200, that no more is answered for now.
+pub fn is_limit(body: &[u8]) -> bool {
+    body.len() <= LIMIT_BYTES_MAX
+        && serde_json::from_slice::<Document>(body)
+            .is_ok_and(|it| it.note.is_some() || it.information.is_some())
 }
 
 fn document(body: &[u8]) -> Result<Document, String> {
     let document: Document = serde_json::from_slice(body).map_err(|error| seen::not_json(body, &error))?;
-    if document.note.is_some() || document.information.is_some() {
-        return Err(
-            "says that its limit of requests is reached, or that the key is not good for this".to_owned()
-        );
-    }
     if document.error.is_some() {
         return Err("knows no such symbol, or does not take the key".to_owned());
     }
@@ -148,6 +159,8 @@ mod tests {
     fn what_is_wrong_is_told_without_our_key() {
         let limit = br#"{"Information":"We have detected your API key as SECRET and our standard API rate limit is 25"}"#;
         assert!(!read_quote(limit).unwrap_err().contains("SECRET"));
+        assert!(is_limit(limit) && is_limit(br#"{"Note":"5 calls per minute"}"#));
+        assert!(!is_limit(QUOTE.as_bytes()) && !is_limit(HISTORY.as_bytes()) && !is_limit(b"{}"));
         let error = br#"{"Error Message":"Invalid API call for SECRET."}"#;
         assert!(read_history(error, NaiveDate::MIN).unwrap_err().starts_with("knows no such symbol"));
         assert_eq!(read_quote(br#"{"Global Quote":{}}"#).unwrap_err(), "knows no such symbol");

@@ -11,13 +11,14 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::judge::Judged;
+use super::judge::{Doubt, Judged};
 use super::seen::{Seen, When};
 use super::target::Target;
-use crate::commands::{AssetRef, Command, Commands, ObservedPrices, Refusal, Request};
+use crate::commands::{Answer, AssetRef, Command, Commands, ObservedPrices, Refusal, Request};
 use crate::domain::asset::RankSources;
 use crate::domain::ids::{HeldId, Position};
-use crate::domain::price::{PRICES_PER_EVENT_MAX, PriceHeld, PriceLine};
+use crate::domain::price::{PRICES_PER_EVENT_MAX, PriceHeld, PriceLine, Settlement};
+use crate::domain::rejection::Rejection;
 
 /// Who fetches, as the log knows it.
 const ACTOR: &str = "market-data";
@@ -73,9 +74,12 @@ pub async fn append(
             appended.prices += chunk.len() as u64;
         }
     }
-    for (seen, last, reason) in &judged.hold {
+    for held_id in &judged.dismiss {
+        dismiss(commands, *held_id, correlation_id).await?;
+    }
+    for Doubt { seen, last, reason, after } in &judged.hold {
         let (at, day) = at_and_day(seen.when);
-        let held_id = HeldId::of(target.asset_id, series, at, day, seen.price);
+        let held_id = HeldId::of(target.asset_id, series, at, day, seen.price, *after);
         let command = Command::HoldPrice(PriceHeld {
             held_id,
             asset_id: target.asset_id,
@@ -88,9 +92,10 @@ pub async fn append(
             last_price: *last,
             reason: reason.clone(),
         });
-        execute(commands, &request(command, Uuid::new_v5(&COMMANDS, held_id.0.as_bytes()), correlation_id))
-            .await?;
-        appended.held += 1;
+        let command_id = Uuid::new_v5(&COMMANDS, held_id.0.as_bytes());
+        let answer = execute(commands, &request(command, command_id, correlation_id)).await?;
+        // What is no event is in no list of waiting ones.
+        appended.held += u64::from(!answer.events.is_empty());
     }
     Ok(appended)
 }
@@ -107,12 +112,25 @@ async fn observe(commands: &Commands, observed: &ObservedPrices) -> Result<bool,
     }
 }
 
-async fn execute(commands: &Commands, request: &Request) -> Result<(), String> {
+/// Another price stands at the time of a held one. Whoever said a word about it meanwhile was first.
+async fn dismiss(commands: &Commands, held_id: HeldId, correlation_id: Uuid) -> Result<(), String> {
+    let command = Command::SettlePrice { held_id, settlement: Settlement::Dismiss };
+    let command_id = Uuid::new_v5(&COMMANDS, format!("dismiss\n{held_id}").as_bytes());
+    let mut attempt = 1;
+    loop {
+        match commands.execute(request(command.clone(), command_id, correlation_id)).await {
+            Ok(_) | Err(Refusal::Rejected(Rejection::AlreadySettled { .. })) => return Ok(()),
+            Err(refusal) => wait(refusal, &mut attempt).await?,
+        }
+    }
+}
+
+async fn execute(commands: &Commands, request: &Request) -> Result<Answer, String> {
     let mut attempt = 1;
     loop {
         let wanted = Request { deadline: Instant::now() + COMMAND_WITHIN, ..request.clone() };
         match commands.execute(wanted).await {
-            Ok(_) => return Ok(()),
+            Ok(answer) => return Ok(answer),
             Err(refusal) => wait(refusal, &mut attempt).await?,
         }
     }

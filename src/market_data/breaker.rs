@@ -22,6 +22,16 @@ pub struct Breaker {
     open_until: Option<Instant>,
     pauses: u32,
     is_probed: bool,
+    /// Counts openings and closings: what was asked before the last of them says nothing about a failure after it.
+    round: u64,
+}
+
+/// Leave to ask once; given back with what came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Turn {
+    round: u64,
+    is_probe: bool,
 }
 
 /// Why a source may not be asked now.
@@ -36,44 +46,59 @@ pub enum Closed {
 impl Breaker {
     /// Opens after so many failures in a row, for so long.
     pub fn new(failures_max: u32, pause: Duration) -> Self {
-        Self { failures_max, pause, failures: 0, open_until: None, pauses: 0, is_probed: false }
+        Self { failures_max, pause, failures: 0, open_until: None, pauses: 0, is_probed: false, round: 0 }
+    }
+
+    /// Why it may not be asked now; nothing is changed by that.
+    pub fn closed(&self, now: Instant) -> Option<Closed> {
+        match self.open_until {
+            None => None,
+            Some(until) if now < until && self.pauses >= PAUSES_MAX => Some(Closed::Away),
+            Some(until) if now < until => Some(Closed::For(until - now)),
+            // Somebody is finding out: that is soon known, and may be good news.
+            Some(_) if self.is_probed => Some(Closed::For(PROBED)),
+            Some(_) => None,
+        }
     }
 
     /// Whether it may be asked now. While it recovers, one may at a time.
     ///
     /// # Errors
     /// What to do instead.
-    pub fn admit(&mut self, now: Instant) -> Result<(), Closed> {
-        let wait = match self.open_until {
-            None => return Ok(()),
-            Some(until) if now < until => until - now,
-            Some(_) if self.is_probed => PROBED,
-            Some(_) => {
-                self.is_probed = true;
-                return Ok(());
-            }
-        };
-        Err(if self.pauses >= PAUSES_MAX { Closed::Away } else { Closed::For(wait) })
+    pub fn admit(&mut self, now: Instant) -> Result<Turn, Closed> {
+        if let Some(closed) = self.closed(now) {
+            return Err(closed);
+        }
+        self.is_probed = self.open_until.is_some();
+        Ok(Turn { round: self.round, is_probe: self.is_probed })
     }
 
-    /// It answered.
+    /// It answered, whoever had asked.
     pub fn answered(&mut self) {
+        if self.open_until.is_some() {
+            self.round += 1;
+        }
         (self.failures, self.open_until, self.pauses, self.is_probed) = (0, None, 0, false);
     }
 
-    /// The one who may ask went away without an answer: the next one may.
-    pub fn given_up(&mut self) {
-        self.is_probed = false;
+    /// Whoever had this turn went away without an answer: the next one may find out.
+    pub fn given_up(&mut self, turn: Turn) {
+        if turn.is_probe && turn.round == self.round {
+            self.is_probed = false;
+        }
     }
 
     /// It did not answer, or with a fault of its own.
-    pub fn failed(&mut self, now: Instant) {
+    pub fn failed(&mut self, turn: Turn, now: Instant) {
+        // Those who had asked before it was left alone, or before it came back, say nothing new.
+        if turn.round != self.round || turn.is_probe != self.open_until.is_some() {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
-        // Those who had asked before it was left alone say nothing new.
-        let is_open = self.open_until.is_some() && !self.is_probed;
-        if self.failures >= self.failures_max && !is_open {
+        if self.failures >= self.failures_max {
             (self.open_until, self.is_probed) = (Some(now + self.pause), false);
             self.pauses = self.pauses.saturating_add(1);
+            self.round += 1;
         }
     }
 }
@@ -84,9 +109,11 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(30);
 
+    /// One that so many have failed with who had all asked at the same moment.
     fn failed(times: u32, now: Instant) -> Breaker {
         let mut breaker = Breaker::new(3, PAUSE);
-        (0..times).for_each(|_| breaker.failed(now));
+        let turns: Vec<Turn> = (0..times).map(|_| breaker.admit(now).unwrap()).collect();
+        turns.into_iter().for_each(|turn| breaker.failed(turn, now));
         breaker
     }
 
@@ -96,17 +123,17 @@ mod tests {
         let mut breaker = failed(2, now);
         breaker.answered();
         for _ in 0..3 {
-            assert_eq!(breaker.admit(now), Ok(()));
-            breaker.failed(now);
+            let turn = breaker.admit(now).unwrap();
+            breaker.failed(turn, now);
         }
         assert_eq!(breaker.admit(now), Err(Closed::For(PAUSE)));
         let later = now + PAUSE;
-        assert_eq!(breaker.admit(later), Ok(()));
+        let probe = breaker.admit(later).unwrap();
         assert_eq!(breaker.admit(later), Err(Closed::For(PROBED)), "one at a time");
-        breaker.given_up();
-        assert_eq!(breaker.admit(later), Ok(()));
+        breaker.given_up(probe);
+        assert!(breaker.admit(later).is_ok());
         breaker.answered();
-        assert_eq!(breaker.admit(later), Ok(()));
+        assert!(breaker.admit(later).is_ok());
     }
 
     #[test]
@@ -116,14 +143,45 @@ mod tests {
         let mut breaker = failed(50, now);
         for nth in 1..3 {
             let then = now + PAUSE * nth;
-            assert_eq!(breaker.admit(then), Ok(()));
-            breaker.failed(then);
+            let probe = breaker.admit(then).unwrap();
+            breaker.failed(probe, then);
         }
         assert_eq!(breaker.admit(now + PAUSE * 2), Err(Closed::Away));
         let then = now + PAUSE * 3;
-        assert_eq!(breaker.admit(then), Ok(()));
-        assert_eq!(breaker.admit(then), Err(Closed::Away));
+        assert!(breaker.admit(then).is_ok());
         breaker.answered();
-        assert_eq!(breaker.admit(then), Ok(()));
+        assert!(breaker.admit(then).is_ok());
+    }
+
+    #[test]
+    fn while_one_finds_out_whether_it_is_back_nobody_is_sent_away() {
+        let now = Instant::now();
+        let mut breaker = failed(3, now);
+        for nth in 1..3 {
+            let then = now + PAUSE * nth;
+            let probe = breaker.admit(then).unwrap();
+            breaker.failed(probe, then);
+        }
+        let then = now + PAUSE * 3;
+        let probe = breaker.admit(then).unwrap();
+        assert_eq!(breaker.admit(then), Err(Closed::For(PROBED)));
+        breaker.failed(probe, then);
+        assert_eq!(breaker.admit(then), Err(Closed::Away), "it is still away");
+    }
+
+    #[test]
+    fn those_who_had_asked_before_do_not_speak_for_the_one_who_finds_out() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(3, PAUSE);
+        let turns: Vec<Turn> = (0..5).map(|_| breaker.admit(now).unwrap()).collect();
+        turns[..3].iter().for_each(|turn| breaker.failed(*turn, now));
+        let then = now + PAUSE;
+        let probe = breaker.admit(then).unwrap();
+        breaker.failed(turns[3], then);
+        assert_eq!(breaker.admit(then), Err(Closed::For(PROBED)), "its failure makes no pause");
+        breaker.given_up(turns[4]);
+        assert_eq!(breaker.admit(then), Err(Closed::For(PROBED)), "and lets nobody else ask");
+        breaker.given_up(probe);
+        assert!(breaker.admit(then).is_ok());
     }
 }

@@ -8,31 +8,34 @@
 //! | failed: connection, time, 5xx, 429 | again, after a pause of full jitter or what `Retry-After` asks for, if that is not too long |
 //! | failed: anything else | refused at once |
 //!
+//! The place among those who ask at once goes with the body until that is read: so many bodies are in memory at most.
+//!
 //! A redirect is followed on the same server only. No error repeats an address: there may be a key in it.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use reqwest::header::{self, HeaderMap, HeaderValue};
-use reqwest::{StatusCode, redirect};
-use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use reqwest::{StatusCode, Version, redirect};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::breaker::{Breaker, Closed};
+use super::breaker::{Breaker, Closed, Turn};
 use super::pace::Pace;
 use super::settings::Asking;
 use super::url;
 use crate::clock::Clock;
 use crate::retry::{Backoff, retry_after};
 
-/// Addresses whose last answer is recognised.
+/// Questions whose last answer is recognised.
 const REMEMBERED_MAX: usize = 20_000;
 /// A pause that a source asks for is believed up to a day.
 const PAUSE_LONGEST: Duration = Duration::from_secs(86_400);
+/// How long nobody asks a source that has said that its limit is reached, without saying for how long.
+const LIMIT_PAUSE: Duration = Duration::from_secs(60);
 /// Redirects on the same server that are followed.
 const REDIRECTS_MAX: usize = 3;
 
@@ -41,11 +44,31 @@ pub struct Client {
     http: reqwest::Client,
     asking: Asking,
     clock: Clock,
-    slots: Semaphore,
+    is_limit: fn(&[u8]) -> bool,
+    slots: Arc<Semaphore>,
     pace: Mutex<Pace>,
     breaker: Mutex<Breaker>,
-    /// By the hash of the address.
-    remembered: Mutex<HashMap<[u8; 32], Validators>>,
+    remembered: Mutex<Remembered>,
+}
+
+/// What a question is known by: everything that decides what is taken from its answer.
+pub type Key = [u8; 32];
+
+#[derive(Default)]
+struct Remembered(HashMap<Key, Validators>);
+
+impl Remembered {
+    /// Keeps the latest. When there is no room, all are forgotten: that costs an answer each, once.
+    fn keep(&mut self, key: Key, validators: Validators) {
+        if validators == Validators::default() {
+            self.0.remove(&key);
+            return;
+        }
+        if self.0.len() >= REMEMBERED_MAX && !self.0.contains_key(&key) {
+            self.0.clear();
+        }
+        self.0.insert(key, validators);
+    }
 }
 
 /// What an answer is recognised by when it is asked for again.
@@ -57,10 +80,26 @@ pub struct Validators {
 
 /// What came.
 pub enum Answer {
-    /// A body, and what to remember it by once all of it is taken.
-    Body(Vec<u8>, Validators),
+    /// A body.
+    Body(Body),
     /// What came the last time.
     NotModified,
+}
+
+/// What is told of an answer that says so.
+const LIMIT: &str = "says that its limit of requests is reached, or that the key is not good for this";
+
+/// What a source has said.
+#[derive(Default)]
+pub struct Body {
+    /// It.
+    pub bytes: Vec<u8>,
+    /// Nobody has told where it ends: it was read until the connection was closed, and may be half of what was meant.
+    pub is_unframed: bool,
+    /// What to remember it by once all of it is taken.
+    pub validators: Validators,
+    /// The place among those who ask: somebody else's once this is gone.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What became of one attempt.
@@ -71,11 +110,11 @@ enum Attempt {
 }
 
 impl Client {
-    /// One that asks as told.
+    /// One that asks as told. `is_limit` recognises a body that says that the limit of requests is reached.
     ///
     /// # Errors
     /// The system has no certificates, or something else that TLS needs.
-    pub fn open(asking: &Asking, clock: Clock) -> Result<Self, reqwest::Error> {
+    pub fn open(asking: &Asking, is_limit: fn(&[u8]) -> bool, clock: Clock) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(&asking.user_agent)
             .connect_timeout(asking.connect)
@@ -96,7 +135,8 @@ impl Client {
         Ok(Self {
             http,
             clock,
-            slots: Semaphore::new(asking.concurrency as usize),
+            is_limit,
+            slots: Arc::new(Semaphore::new(asking.concurrency as usize)),
             pace: Mutex::new(Pace::new(asking.requests_per_minute, asking.concurrency, now)),
             breaker: Mutex::new(Breaker::new(asking.failures_max, asking.rest)),
             remembered: Mutex::default(),
@@ -104,14 +144,24 @@ impl Client {
         })
     }
 
-    /// Asks until there is an answer, for as long as is worth it and at most until the deadline. Dropping it is safe.
+    /// Asks until there is an answer, for as long as is worth it and at most until the deadline. Dropping it is safe. An
+    /// answer is recognised by the key of the question; without one it comes as a whole.
     ///
     /// # Errors
     /// Why there is none, in words that follow the name of the source.
-    pub async fn get(&self, url: &str, deadline: Instant, retried: &AtomicU64) -> Result<Answer, String> {
+    pub async fn get(
+        &self,
+        url: &str,
+        key: Option<&Key>,
+        deadline: Instant,
+        retried: &AtomicU64,
+    ) -> Result<Answer, String> {
         let asked = timeout_at(deadline, async {
-            let _slot = self.slots.acquire().await.map_err(|_| "is closed".to_owned())?;
-            self.ask_until_answered(url, retried).await
+            let place = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| "is closed".to_owned())?;
+            Ok(match self.ask_until_answered(url, key, retried).await? {
+                Answer::Body(body) => Answer::Body(Body { _place: Some(place), ..body }),
+                Answer::NotModified => Answer::NotModified,
+            })
         });
         asked.await.unwrap_or_else(|_| {
             Err("was not asked in time: the fetch has taken as long as it may".to_owned())
@@ -119,22 +169,24 @@ impl Client {
     }
 
     /// Remembers an answer that was taken as a whole.
-    pub fn remember(&self, url: &str, validators: Validators) {
-        let mut remembered = lock(&self.remembered);
-        if validators != Validators::default() && remembered.len() < REMEMBERED_MAX {
-            remembered.insert(hash(url), validators);
-        }
+    pub fn remember(&self, key: Key, validators: Validators) {
+        lock(&self.remembered).keep(key, validators);
     }
 
-    async fn ask_until_answered(&self, url: &str, retried: &AtomicU64) -> Result<Answer, String> {
+    async fn ask_until_answered(
+        &self,
+        url: &str,
+        key: Option<&Key>,
+        retried: &AtomicU64,
+    ) -> Result<Answer, String> {
         let mut pauses = Backoff::full_jitter(self.asking.pause_first, self.asking.pause_max);
         let mut give_up_at = None;
         for nth in 1.. {
-            self.admitted().await?;
+            let turn = self.admitted().await?;
             // Waiting for others is not this request's fault.
             let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + self.asking.within);
-            let probe = Probe(&self.breaker);
-            let attempt = timeout(self.asking.attempt, self.attempt(url)).await;
+            let probe = Probe(&self.breaker, turn);
+            let attempt = timeout(self.asking.attempt, self.attempt(url, key)).await;
             std::mem::forget(probe);
             let attempt = attempt.unwrap_or_else(|_| Attempt::failed("did not answer in time"));
             let (reason, after) = match attempt {
@@ -149,7 +201,7 @@ impl Client {
                 Attempt::Failed { reason, after, is_fault } => {
                     let mut breaker = lock(&self.breaker);
                     if is_fault {
-                        breaker.failed(Instant::now())
+                        breaker.failed(turn, Instant::now())
                     } else {
                         breaker.answered()
                     }
@@ -162,7 +214,7 @@ impl Client {
                     return Err(format!("{reason} and asks to come back in {} s", after.as_secs()));
                 }
             }
-            let pause = after.unwrap_or_else(|| pauses.next_pause());
+            let pause = pause(after, pauses.next_pause());
             let again_at = Instant::now() + pause;
             if nth == self.asking.attempts || again_at > give_up_at {
                 let times = if nth == 1 { "once".to_owned() } else { format!("{nth} times") };
@@ -176,17 +228,24 @@ impl Client {
     }
 
     /// Waits until it may be asked.
-    async fn admitted(&self) -> Result<(), String> {
+    async fn admitted(&self) -> Result<Turn, String> {
         loop {
             let paused = lock(&self.pace).paused_for(Instant::now());
             if paused > self.asking.pause_max {
                 return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
             }
-            let at = lock(&self.pace).take(Instant::now());
-            sleep_until(at).await;
-            let admitted = lock(&self.breaker).admit(Instant::now());
+            // A moment of the pace is for asking: who would be sent away takes none.
+            let closed = lock(&self.breaker).closed(Instant::now());
+            let admitted = match closed {
+                Some(closed) => Err(closed),
+                None => {
+                    let at = lock(&self.pace).take(Instant::now());
+                    sleep_until(at).await;
+                    lock(&self.breaker).admit(Instant::now())
+                }
+            };
             match admitted {
-                Ok(()) => return Ok(()),
+                Ok(turn) => return Ok(turn),
                 Err(Closed::For(wait)) => sleep_until(Instant::now() + wait).await,
                 Err(Closed::Away) => {
                     return Err("is away: it has failed again and again, and is left alone".to_owned());
@@ -195,8 +254,8 @@ impl Client {
         }
     }
 
-    async fn attempt(&self, url: &str) -> Attempt {
-        let known = lock(&self.remembered).get(&hash(url)).cloned().unwrap_or_default();
+    async fn attempt(&self, url: &str, key: Option<&Key>) -> Attempt {
+        let known = key.and_then(|key| lock(&self.remembered).0.get(key).cloned()).unwrap_or_default();
         let is_known = known != Validators::default();
         let mut request = self.http.get(url);
         if let Some(etag) = known.etag {
@@ -224,17 +283,25 @@ impl Client {
             etag: response.headers().get(header::ETAG).cloned(),
             modified: response.headers().get(header::LAST_MODIFIED).cloned(),
         };
-        let mut body = Vec::new();
+        let is_framed = response.content_length().is_some()
+            || response.headers().contains_key(header::TRANSFER_ENCODING)
+            || response.version() == Version::HTTP_2;
+        let mut bytes = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(None) => return Attempt::Answered(Answer::Body(body, validators)),
-                Ok(Some(chunk)) if (body.len() + chunk.len()) as u64 > self.asking.body_bytes_max => {
+                Ok(None) => break,
+                Ok(Some(chunk)) if (bytes.len() + chunk.len()) as u64 > self.asking.body_bytes_max => {
                     return too_large();
                 }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
                 Err(error) => return Attempt::failed(broken(&error)),
             }
         }
+        if (self.is_limit)(&bytes) {
+            lock(&self.pace).pause_until(Instant::now() + LIMIT_PAUSE);
+            return Attempt::Refused(LIMIT.to_owned());
+        }
+        Attempt::Answered(Answer::Body(Body { bytes, is_unframed: !is_framed, validators, _place: None }))
     }
 }
 
@@ -245,11 +312,11 @@ impl Attempt {
 }
 
 /// Lets the next one ask when whoever was to find out has gone away without an answer.
-struct Probe<'a>(&'a Mutex<Breaker>);
+struct Probe<'a>(&'a Mutex<Breaker>, Turn);
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        lock(self.0).given_up();
+        lock(self.0).given_up(self.1);
     }
 }
 
@@ -307,11 +374,70 @@ fn is_about_certificates(error: &reqwest::Error) -> bool {
     false
 }
 
-fn hash(url: &str) -> [u8; 32] {
-    Sha256::digest(url.as_bytes()).into()
+/// What was asked for, and never less than what is drawn: a date that has passed is no leave to hammer.
+fn pause(after: Option<Duration>, drawn: Duration) -> Duration {
+    after.unwrap_or_default().max(drawn)
 }
 
 /// Nothing that is locked can be left half done.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_of_nothing_is_none_to_hammer_in() {
+        let (short, long) = (Duration::from_millis(300), Duration::from_secs(2));
+        assert_eq!(pause(Some(Duration::ZERO), short), short);
+        assert_eq!(pause(Some(long), short), long);
+        assert_eq!(pause(None, short), short);
+    }
+
+    #[tokio::test]
+    async fn who_has_a_body_has_a_place_among_those_who_ask() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let asked = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await.unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nprices";
+                if asked > 0 {
+                    tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+                }
+            }
+        });
+        let settings =
+            crate::market_data::Settings::read("[sources.yahoo]\nconcurrency = 1", |_| None).unwrap();
+        let client = Client::open(&settings.sources["yahoo"].asking, |_| false, Clock::System).unwrap();
+        let retried = AtomicU64::new(0);
+        let ask = |ms| client.get(&url, None, Instant::now() + Duration::from_millis(ms), &retried);
+        let body = match ask(10_000).await {
+            Ok(Answer::Body(body)) => body,
+            Ok(Answer::NotModified) => panic!("a body"),
+            Err(reason) => panic!("{reason}"),
+        };
+        assert_eq!((&body.bytes[..], body.is_unframed), (&b"prices"[..], true));
+        assert!(ask(300).await.is_err_and(|reason| reason.contains("was not asked in time")));
+        drop(body);
+        assert!(ask(10_000).await.is_ok());
+    }
+
+    #[test]
+    fn the_latest_answer_is_remembered_also_when_there_is_no_room() {
+        let key =
+            |n: usize| -> Key { std::array::from_fn(|at| n.to_le_bytes().get(at).copied().unwrap_or(0)) };
+        let tag =
+            |text: &'static str| Validators { etag: Some(HeaderValue::from_static(text)), modified: None };
+        let mut remembered = Remembered::default();
+        (0..REMEMBERED_MAX).for_each(|n| remembered.keep(key(n), tag("old")));
+        remembered.keep(key(5), tag("new"));
+        assert_eq!((remembered.0.len(), remembered.0[&key(5)] == tag("new")), (REMEMBERED_MAX, true));
+        remembered.keep(key(REMEMBERED_MAX), tag("one more"));
+        assert_eq!(remembered.0.get(&key(REMEMBERED_MAX)), Some(&tag("one more")));
+        remembered.keep(key(REMEMBERED_MAX), Validators::default());
+        assert!(remembered.0.is_empty(), "an answer that cannot be recognised replaces one that could");
+    }
 }

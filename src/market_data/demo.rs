@@ -39,7 +39,7 @@ pub fn history(symbol: &str, since: NaiveDate, until: NaiveDate) -> Told {
 }
 
 fn told(seen: Vec<Seen>) -> Told {
-    Told { currency: Some("USD".to_owned()), symbol: None, seen }
+    Told { currency: Some("USD".to_owned()), seen, ..Told::default() }
 }
 
 /// Days of trading with their prices in thousandths, up to a day: from `since` on, and at least the last one.

@@ -12,8 +12,8 @@ use quick_xml::events::{BytesStart, Event};
 
 use super::seen::{self, DECIMALS_MAX, Seen, When};
 
-/// Calendar days that the short history spans.
-const SHORT_DAYS: i64 = 85;
+/// Calendar days that the short history spans at least. The long one is hundred times as large.
+pub const SHORT_DAYS: u32 = 85;
 
 /// Rates by currency.
 pub type Rates = BTreeMap<String, Vec<Seen>>;
@@ -22,13 +22,13 @@ pub type Rates = BTreeMap<String, Vec<Seen>>;
 pub fn url(base: &str, since: Option<NaiveDate>, today: NaiveDate) -> String {
     let file = match since.map(|since| (today - since).num_days()) {
         None | Some(..=0) => "eurofxref-daily.xml",
-        Some(..=SHORT_DAYS) => "eurofxref-hist-90d.xml",
+        Some(days) if days <= SHORT_DAYS.into() => "eurofxref-hist-90d.xml",
         Some(_) => "eurofxref-hist.xml",
     };
     format!("{base}/stats/eurofxref/{file}")
 }
 
-/// The rates from a day on, by currency.
+/// The rates from a day on, by currency. One that has none of these days has none, and is there.
 ///
 /// # Errors
 /// Why nothing can be taken from it.
@@ -90,9 +90,10 @@ fn take(
     }
     let (Some(currency), Some(rate)) = (currency, rate) else { return Ok(()) };
     let day = day.ok_or("tells a rate without a day")?;
+    let of_currency = rates.entry(currency.clone()).or_default();
     if since.is_none_or(|since| day >= since) {
         let price = seen::price(&rate, DECIMALS_MAX).map_err(|reason| format!("{reason} ({currency})"))?;
-        rates.entry(currency).or_default().push(Seen { when: When::Day(day), price, volume: None });
+        of_currency.push(Seen { when: When::Day(day), price, volume: None });
     }
     Ok(())
 }
@@ -116,6 +117,7 @@ mod tests {
         assert_eq!(usd, ["2024-02-29 1.0826", "2024-03-01 1.083"]);
         assert_eq!(rates["JPY"].len(), 1);
         assert_eq!(read(DAILY.as_bytes(), Some("2024-03-01".parse().unwrap())).unwrap()["USD"].len(), 1);
+        assert_eq!(read(DAILY.as_bytes(), Some("2024-03-02".parse().unwrap())).unwrap()["JPY"], []);
     }
 
     #[test]

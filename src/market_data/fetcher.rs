@@ -1,31 +1,37 @@
 //! One fetch from beginning to end.
 //!
 //! Assets are worked on side by side, each from the question to the append, so that no more answers are in memory than are
-//! asked for at once. Before anything is asked, the rows must have seen the log as it stood when the fetch began: what a
+//! asked for at once. Each source has a row of its own, so that a slow one holds up nobody else's. Before anything is asked, the rows must have seen the log as it stood when the fetch began: what a
 //! fetch before this one has appended is then known.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use chrono::{DateTime, NaiveDate, Utc};
 use futures::StreamExt;
+use futures::stream::select_all;
+use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::append::{self, Appended};
-use super::client::{Answer, Client, Validators};
+use super::client::{Answer, Body, Client, Key};
 use super::judge::{self, Judged, Standing};
+use super::restated;
 use super::seen::Told;
 use super::settings::Settings;
-use super::source::Days;
+use super::source::{Days, Opened, Subject};
 use super::summary::{Refused, Request, Summary, What};
 use super::target::{self, Target};
 use crate::clock::Clock;
 use crate::commands::Commands;
-use crate::domain::ids::Position;
+use crate::domain::asset::Adjustment;
+use crate::domain::dates;
+use crate::domain::ids::{AssetId, Position};
 use crate::domain::money::Price;
 use crate::queries;
 use crate::queries::fetching;
@@ -99,7 +105,7 @@ enum Outcome {
 /// What a fetch shares between its assets.
 struct Run<'a> {
     request: &'a Request,
-    days_now: chrono::DateTime<chrono::Utc>,
+    days_now: DateTime<Utc>,
     deadline: Instant,
     retried: AtomicU64,
     correlation_id: Uuid,
@@ -170,9 +176,14 @@ impl Fetcher {
         };
         let mut done = summary.refused.len() as u64;
         progress(done, total);
-        let (groups, at_once) = self.groups(targets)?;
-        let mut working = futures::stream::iter(groups.into_iter().map(|group| self.group(&run, group)))
-            .buffer_unordered(at_once);
+        let rows = self.groups(targets)?.into_iter().map(|(source, groups)| {
+            // More than are asked at once: while some are appended, others are asked about.
+            let at_once = settings.sources[&source].asking.concurrency as usize * 4;
+            let run = &run;
+            let working = groups.into_iter().map(move |group| self.group(run, group));
+            Box::pin(futures::stream::iter(working).buffer_unordered(at_once))
+        });
+        let mut working = select_all(rows);
         while let Some(outcomes) = working.next().await {
             for (target, outcome) in outcomes {
                 note(&mut summary, &target, outcome);
@@ -187,27 +198,19 @@ impl Fetcher {
         Ok(summary)
     }
 
-    /// Assets that one answer is about, and how many groups are worked on at once.
-    fn groups(&self, targets: Vec<Target>) -> Result<(Vec<Vec<Target>>, usize), Error> {
-        let (mut groups, mut at_once): (Vec<Vec<Target>>, HashMap<String, usize>) = Default::default();
-        let mut for_all: HashMap<String, usize> = HashMap::new();
+    /// Of each source the assets that one answer is about.
+    fn groups(&self, targets: Vec<Target>) -> Result<BTreeMap<String, Vec<Vec<Target>>>, Error> {
+        let mut rows: BTreeMap<String, Vec<Vec<Target>>> = BTreeMap::new();
         for target in targets {
-            let source = &self.settings.sources[&target.source];
             self.client(&target.source)?;
-            at_once.insert(target.source.clone(), source.asking.concurrency as usize);
-            let known = source.answers_for_all().then(|| for_all.get(&target.source).copied()).flatten();
-            match known {
-                Some(group) => groups[group].push(target),
-                None => {
-                    if source.answers_for_all() {
-                        for_all.insert(target.source.clone(), groups.len());
-                    }
-                    groups.push(vec![target]);
-                }
+            let is_for_all = self.settings.sources[&target.source].answers_for_all();
+            let groups = rows.entry(target.source.clone()).or_default();
+            match groups.first_mut().filter(|_| is_for_all) {
+                Some(group) => group.push(target),
+                None => groups.push(vec![target]),
             }
         }
-        // More than are asked at once: while some are appended, others are asked about.
-        Ok((groups, at_once.values().sum::<usize>().max(1) * 4))
+        Ok(rows)
     }
 
     fn client(&self, name: &str) -> Result<Arc<Client>, Error> {
@@ -215,8 +218,8 @@ impl Fetcher {
         if let Some(client) = slot.get() {
             return Ok(Arc::clone(client));
         }
-        let asking = &self.settings.sources[name].asking;
-        let opened = Client::open(asking, self.clock.clone());
+        let source = &self.settings.sources[name];
+        let opened = Client::open(&source.asking, source.limit(), self.clock.clone());
         let opened = opened.map_err(|source| Error::Client { source_name: name.to_owned(), source })?;
         Ok(Arc::clone(slot.get_or_init(|| Arc::new(opened))))
     }
@@ -241,8 +244,9 @@ impl Fetcher {
         if good.is_empty() {
             return outcomes;
         }
-        let (body, validators) = match self.ask(run, &name, url.as_deref()).await {
-            Ok(Answer::Body(body, validators)) => (body, validators),
+        let key = key(what, url.as_deref().unwrap_or_default(), &good);
+        let mut body = match self.ask(run, &name, url.as_deref(), Some(&key)).await {
+            Ok(Answer::Body(body)) => body,
             Ok(Answer::NotModified) => {
                 outcomes.extend(good.into_iter().map(|it| (it, Outcome::Unchanged)));
                 return outcomes;
@@ -252,18 +256,22 @@ impl Fetcher {
                 return outcomes;
             }
         };
-        for (mut target, told) in self.read(what, name.clone(), good, days, body).await {
-            let outcome = match told {
-                Ok(told) => self.work(run, &mut target, told).await.unwrap_or_else(Outcome::Refused),
-                Err(reason) => Outcome::Refused(reason),
+        let validators = std::mem::take(&mut body.validators);
+        let subjects = good.iter().map(|it| (it.subject.clone(), it.since)).collect();
+        let told = self.read(what, &name, subjects, days, body).await;
+        let mut is_whole = !run.request.dry_run && outcomes.is_empty();
+        for (mut target, told) in good.into_iter().zip(told) {
+            let worked = match told {
+                Ok(told) => self.work(run, &mut target, told).await,
+                Err(reason) => Err(reason),
             };
+            let (outcome, has_more) = worked.unwrap_or_else(|reason| (Outcome::Refused(reason), true));
+            // An answer is recognised once nothing of it is left to be done.
+            is_whole &= !has_more && matches!(outcome, Outcome::Fetched(_) | Outcome::Unchanged);
             outcomes.push((target, outcome));
         }
-        // An answer is recognised once nothing of it is left to be done.
-        let is_settled = |outcome: &Outcome| matches!(outcome, Outcome::Fetched(_) | Outcome::Unchanged);
-        let is_whole = !run.request.dry_run && outcomes.iter().all(|(_, outcome)| is_settled(outcome));
-        if let (true, Some(url), Ok(client)) = (is_whole, url, self.client(&name)) {
-            client.remember(&url, validators);
+        if let (true, Some(_), Ok(client)) = (is_whole, url, self.client(&name)) {
+            client.remember(key, validators);
         }
         outcomes
     }
@@ -272,68 +280,113 @@ impl Fetcher {
     async fn read(
         &self,
         what: What,
-        name: String,
-        targets: Vec<Target>,
+        name: &str,
+        subjects: Vec<(Subject, NaiveDate)>,
         days: Days,
-        body: Vec<u8>,
-    ) -> Vec<(Target, Result<Told, String>)> {
-        let is_small = (1..SMALL_BYTES).contains(&body.len());
-        let settings = Arc::clone(&self.settings);
+        body: Body,
+    ) -> Vec<Result<Told, String>> {
+        let is_small = (1..SMALL_BYTES).contains(&body.bytes.len());
+        let (settings, name, count) = (Arc::clone(&self.settings), name.to_owned(), subjects.len());
         let read = move || {
-            let read = |target: Target| {
-                let days = Days { since: target.since, ..days };
-                let told = settings.sources[&name].read(what, &target.subject, days, &body);
-                (target, told)
+            // All of it, with its place among those who ask.
+            let body = body;
+            let source = &settings.sources[&name];
+            let opened = source.open(what, days.since, &body.bytes, body.is_unframed);
+            let read = |(subject, since): (Subject, NaiveDate)| {
+                let opened: &Opened<'_> = opened.as_ref().map_err(Clone::clone)?;
+                source.read(what, &subject, Days { since, ..days }, opened)
             };
-            targets.into_iter().map(read).collect()
+            subjects.into_iter().map(read).collect()
         };
         if is_small {
             return read();
         }
         match tokio::task::spawn_blocking(read).await {
             Ok(read) => read,
-            // Reading has panicked: that is a fault of ours, and is not hidden.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => vec![Err(unread(error)); count],
         }
     }
 
-    async fn ask(&self, run: &Run<'_>, name: &str, url: Option<&str>) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        run: &Run<'_>,
+        name: &str,
+        url: Option<&str>,
+        key: Option<&Key>,
+    ) -> Result<Answer, String> {
         // A source that needs no network has nothing to say but what is read.
-        let Some(url) = url else { return Ok(Answer::Body(Vec::new(), Validators::default())) };
+        let Some(url) = url else { return Ok(Answer::Body(Body::default())) };
         let client = self.client(name).map_err(|error| error.to_string())?;
-        client.get(url, run.deadline, &run.retried).await
+        client.get(url, key, run.deadline, &run.retried).await
     }
 
-    /// Judges and appends what was told of one asset.
-    async fn work(&self, run: &Run<'_>, target: &mut Target, told: Told) -> Result<Outcome, String> {
+    /// Judges and appends what was told of one asset. Whether the same answer may have more to give another time.
+    async fn work(
+        &self,
+        run: &Run<'_>,
+        target: &mut Target,
+        mut told: Told,
+    ) -> Result<(Outcome, bool), String> {
         let Run { request, days_now: now, .. } = *run;
         let source = &self.settings.sources[&target.source];
-        let series = &source.series(request.what).name;
+        let series = source.series(request.what);
+        let (bounds, settled, mut is_anew) = (self.settings.bounds, source.settles_today(), false);
         if request.what != What::Quotes {
-            let (since, until) = (target.since, now.date_naive() + chrono::Days::new(2));
-            let closes = fetching::list_series_closes(&self.pool, target.asset_id, series, since, until);
-            let closes = closes.await.map_err(|error| format!("has closes that cannot be read: {error}"))?;
-            target.known.closes = closes
-                .into_iter()
-                .map(|close| {
-                    let price = Price::from_decimal(close.price);
-                    (close.day, Standing { price, position: Position(close.position) })
-                })
-                .collect();
+            target.known.closes = self.closes(target, &series.name, target.since, now).await?;
+            if series.adjustment != Adjustment::None && restated::differs(&target.known, &told.seen) {
+                told = self.ask_for_all(run, target, &series.name).await?;
+                is_anew = true;
+            }
         }
-        let bounds = self.settings.bounds;
-        let judged = judge::judge(bounds, now, source.settles_today(), &target.known, told.seen)?;
+        let unfinished = told.unfinished;
+        let judge = if is_anew { restated::judge_whole } else { judge::judge };
+        let judged = judge(bounds, now, settled, &target.known, told.seen)?;
         let mut appended = would_append(&judged);
         if !request.dry_run {
-            appended = append::append(&self.commands, target, series, &judged, run.correlation_id).await?;
+            appended =
+                append::append(&self.commands, target, &series.name, &judged, run.correlation_id).await?;
         }
-        Ok(if appended.held > 0 || judged.waiting > 0 {
+        let outcome = if appended.held > 0 || judged.waiting > 0 {
             Outcome::Waits(appended)
         } else if appended.prices > 0 {
             Outcome::Fetched(appended)
         } else {
             Outcome::Unchanged
-        })
+        };
+        Ok((outcome, is_anew || unfinished || judged.passed_over > 0))
+    }
+
+    /// Asks for a series from its first known day on, which its source seems to tell anew.
+    async fn ask_for_all(&self, run: &Run<'_>, target: &mut Target, series: &str) -> Result<Told, String> {
+        let (what, now) = (run.request.what, run.days_now);
+        target.known.closes = self.closes(target, series, dates::FIRST_DAY, now).await?;
+        let first = target.known.closes.keys().next().copied();
+        target.since = first.map_or(target.since, |first| first.min(target.since));
+        let days = Days { since: target.since, now };
+        let url = self.settings.sources[&target.source].address(what, &target.subject, days)?;
+        let Answer::Body(body) = self.ask(run, &target.source, url.as_deref(), None).await? else {
+            return Err("does not say what it was asked for".to_owned());
+        };
+        let subjects = vec![(target.subject.clone(), target.since)];
+        let told = self.read(what, &target.source, subjects, days, body).await;
+        told.into_iter().next().unwrap_or_else(|| Err("was not read".to_owned()))
+    }
+
+    async fn closes(
+        &self,
+        target: &Target,
+        series: &str,
+        since: NaiveDate,
+        now: DateTime<Utc>,
+    ) -> Result<BTreeMap<NaiveDate, Standing>, String> {
+        let until = now.date_naive() + chrono::Days::new(2);
+        let closes = fetching::list_series_closes(&self.pool, target.asset_id, series, since, until).await;
+        let closes = closes.map_err(|error| format!("has closes that cannot be read: {error}"))?;
+        let standing = |close: fetching::ClosePlace| {
+            let price = Price::from_decimal(close.price);
+            (close.day, Standing { price, position: Position(close.position) })
+        };
+        Ok(closes.into_iter().map(standing).collect())
     }
 
     async fn rows_have_seen_the_log(&self) -> Result<(), Error> {
@@ -347,6 +400,22 @@ impl Fetcher {
             (_, scanned) = fetching::find_market_scan(&self.pool).await?;
         }
         Ok(())
+    }
+}
+
+/// What a question is known by. What is taken from an answer depends on more than its address: on the assets that it is read
+/// for, and on the day from which each wants it.
+fn key(what: What, url: &str, targets: &[Target]) -> Key {
+    let since = |it: &Target| if what == What::Quotes { NaiveDate::MIN } else { it.since };
+    let assets: BTreeSet<(AssetId, NaiveDate)> = targets.iter().map(|it| (it.asset_id, since(it))).collect();
+    Sha256::digest(format!("{what:?}\n{url}\n{assets:?}").as_bytes()).into()
+}
+
+/// A fault of ours is not hidden; a runtime that ends is none.
+fn unread(error: tokio::task::JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => "was not read: this process ends".to_owned(),
     }
 }
 
@@ -370,5 +439,17 @@ fn note(summary: &mut Summary, target: &Target, outcome: Outcome) {
             let (symbol, source) = (target.symbol.clone(), target.source.clone());
             summary.refused.push(Refused { symbol, source, reason });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_was_cancelled_is_no_panic() {
+        let task = tokio::spawn(std::future::pending::<()>());
+        task.abort();
+        assert!(unread(task.await.unwrap_err()).contains("this process ends"));
     }
 }

@@ -3,13 +3,17 @@
 //! In JSON a thing is named by a pointer (RFC 6901), in CSV by its column. Of a list, `rows` points at the list and the other
 //! pointers begin at each of its members.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, Utc};
+use chrono::{DateTime, FixedOffset, NaiveDate, NaiveTime, SubsecRound, Utc};
+use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::seen::{self, DECIMALS_MAX, Seen, Told, When};
 use super::table;
 use super::url::escape;
+
+/// Instants are kept to the microsecond.
+const INSTANT_DECIMALS: u16 = 6;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -35,6 +39,9 @@ pub struct Template {
     pub price: String,
     /// When: seconds since 1970, an instant, or a day.
     pub time: String,
+    /// Of closes: the exchange's time zone, such as `Asia/Tokyo`. Without it, seconds are in UTC and an instant is of the day
+    /// that it says itself.
+    pub time_zone: Option<String>,
     /// Units traded.
     pub volume: Option<String>,
     /// The currency, in JSON; where the whole answer says it.
@@ -54,8 +61,13 @@ impl Template {
             Format::Csv if self.rows.is_some() || self.currency.is_some() => {
                 Err("rows and currency are for JSON".to_owned())
             }
-            _ => Ok(()),
+            _ => self.zone().map(drop),
         }
+    }
+
+    fn zone(&self) -> Result<Option<Tz>, String> {
+        let zone = self.time_zone.as_deref().map(str::parse).transpose();
+        zone.map_err(|_| "time_zone must be one such as Asia/Tokyo".to_owned())
     }
 
     /// The address to ask.
@@ -75,8 +87,10 @@ impl Template {
     /// Why nothing can be taken from it.
     pub fn read_quote(&self, body: &[u8]) -> Result<Told, String> {
         let told = self.read(body, |time| match instant(time)? {
-            When::Day(day) => Ok(When::At(day.and_time(NaiveTime::MIN).and_utc())),
-            at => Ok(at),
+            Time::Day(day) => Ok(When::At(day.and_time(NaiveTime::MIN).and_utc())),
+            Time::Seconds(at) => Ok(When::At(at)),
+            // As it is kept: what differs by less is the same instant.
+            Time::Instant(at) => Ok(When::At(at.with_timezone(&Utc).trunc_subsecs(INSTANT_DECIMALS))),
         })?;
         if told.seen.len() == 1 { Ok(told) } else { Err("tells more than one price, or none".to_owned()) }
     }
@@ -86,9 +100,15 @@ impl Template {
     /// # Errors
     /// Why nothing can be taken from it.
     pub fn read_history(&self, body: &[u8]) -> Result<Told, String> {
-        self.read(body, |time| match instant(time)? {
-            When::At(at) => Ok(When::Day(at.date_naive())),
-            day => Ok(day),
+        let zone = self.zone()?;
+        self.read(body, |time| {
+            Ok(When::Day(match (instant(time)?, zone) {
+                (Time::Day(day), _) => day,
+                (Time::Seconds(at), Some(zone)) => at.with_timezone(&zone).date_naive(),
+                (Time::Seconds(at), None) => at.date_naive(),
+                (Time::Instant(at), Some(zone)) => at.with_timezone(&zone).date_naive(),
+                (Time::Instant(at), None) => at.date_naive(),
+            }))
         })
     }
 
@@ -121,7 +141,7 @@ impl Template {
         };
         let currency =
             self.currency.as_deref().map(|pointer| at(&document, pointer).map(text)).transpose()?;
-        Ok(Told { currency, symbol: None, seen: rows.iter().map(read).collect::<Result<_, _>>()? })
+        Ok(Told { currency, seen: rows.iter().map(read).collect::<Result<_, _>>()?, ..Told::default() })
     }
 }
 
@@ -136,14 +156,21 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn instant(text: &str) -> Result<When, String> {
+/// A time as it is written.
+enum Time {
+    Seconds(DateTime<Utc>),
+    Instant(DateTime<FixedOffset>),
+    Day(NaiveDate),
+}
+
+fn instant(text: &str) -> Result<Time, String> {
     if let Ok(seconds) = text.parse::<i64>() {
-        return Ok(When::At(seen::unix_seconds(seconds)?));
+        return Ok(Time::Seconds(seen::unix_seconds(seconds)?));
     }
     if let Ok(at) = DateTime::parse_from_rfc3339(text) {
-        return Ok(When::At(at.with_timezone(&Utc)));
+        return Ok(Time::Instant(at));
     }
-    seen::day(text).map(When::Day)
+    seen::day(text).map(Time::Day)
 }
 
 #[cfg(test)]
@@ -198,10 +225,34 @@ mod tests {
     }
 
     #[test]
+    fn a_close_is_of_the_exchanges_day() {
+        let days = |zone: &str, time: &str| {
+            let text = format!("path = \"/x\"\nformat = \"json\"\nprice = \"/c\"\ntime = \"/d\"\n{zone}");
+            let body = format!("{{\"c\":1.5,\"d\":{time}}}");
+            template(&text).read_history(body.as_bytes()).unwrap().seen[0].when.to_string()
+        };
+        assert_eq!(days("", "\"2024-03-01T00:00:00+09:00\""), "2024-03-01");
+        assert_eq!(days("", "\"2024-03-01T20:00:00-05:00\""), "2024-03-01");
+        // Midnight in Tokyo.
+        assert_eq!(days("", "1709218800"), "2024-02-29");
+        assert_eq!(days("time_zone = \"Asia/Tokyo\"", "1709218800"), "2024-03-01");
+        assert_eq!(days("time_zone = \"Asia/Tokyo\"", "\"2024-02-29T15:00:00Z\""), "2024-03-01");
+    }
+
+    #[test]
+    fn an_instant_of_nanoseconds_is_the_one_that_is_kept() {
+        let template = template("path = \"/x\"\nformat = \"json\"\nprice = \"/c\"\ntime = \"/d\"");
+        let told = template.read_quote(br#"{"c":1,"d":"2024-03-01T11:00:00.123456789Z"}"#).unwrap();
+        assert_eq!(told.seen[0].when, When::At("2024-03-01T11:00:00.123456Z".parse().unwrap()));
+    }
+
+    #[test]
     fn a_wrong_template_is_told() {
         let wrong: Template =
             toml::from_str("path = \"/x\"\nformat = \"json\"\nprice = \"price\"\ntime = \"/t\"").unwrap();
         assert!(wrong.check().unwrap_err().contains("JSON pointers"));
         assert!(toml::from_str::<Template>("path = \"/x\"\ncolour = 1").is_err());
+        let zone = Template { price: "/p".into(), time_zone: Some("Mars/Olympus".into()), ..wrong };
+        assert!(zone.check().unwrap_err().starts_with("time_zone must be one"));
     }
 }

@@ -6,19 +6,22 @@
 //! | of a day that goes on | passed over: it is no close yet |
 //! | in the future; the same time told with two prices; the last price [`Bounds::refuse_times`] over, or below | the whole answer is refused |
 //! | further from the last price than [`Bounds::jump_percent`] | held, once; what agrees with it afterwards waits behind it |
-//! | anything else | taken |
+//! | anything else | taken; what waited for the same time is dismissed |
+//!
+//! The last price is the close before. Closes before the first known one are judged backwards, each by the one after it; of a
+//! series without closes the newest is compared with the asset's price of any source.
 //!
 //! Far means: the larger price is so many percent above the smaller one. That is the same up and down. Prices wander with the
 //! square root of time, so the bound grows with it when the last price is older than a week.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
 use super::seen::{Seen, When};
 use crate::domain::dates;
-use crate::domain::ids::Position;
+use crate::domain::ids::{HeldId, Position};
 use crate::domain::money::Price;
 
 /// How long a last price is as good as yesterday's.
@@ -49,8 +52,23 @@ pub struct HeldBefore {
     pub when: When,
     /// The price.
     pub price: Price,
-    /// Nobody has said a word about it yet.
-    pub waits: bool,
+    /// Its id.
+    pub held_id: HeldId,
+    /// The event that says what became of it.
+    pub position: Position,
+    /// What became of it.
+    pub word: Word,
+}
+
+/// What somebody has said about a held price.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Nothing yet.
+    Waits,
+    /// It is right.
+    Accepted,
+    /// It is wrong.
+    Dismissed,
 }
 
 /// What is known of an asset and a series before the answer.
@@ -60,7 +78,7 @@ pub struct Known {
     pub tick: Option<(DateTime<Utc>, Standing)>,
     /// The closes of the series, as far back as the answer goes and one further.
     pub closes: BTreeMap<NaiveDate, Standing>,
-    /// What a first tick is compared with: the asset's price of any source.
+    /// What the first tick and the first close are compared with: the asset's price of any source.
     pub live: Option<(DateTime<Utc>, Price)>,
     /// Prices of the series that were held back, in the order in which that happened.
     pub held: Vec<HeldBefore>,
@@ -71,12 +89,29 @@ pub struct Known {
 pub struct Judged {
     /// To be appended, with the event that each replaces.
     pub take: Vec<(Seen, Position)>,
-    /// To be held, with the price that each is far from and why.
-    pub hold: Vec<(Seen, Price, String)>,
+    /// To be held.
+    pub hold: Vec<Doubt>,
+    /// Held before, and wait for nothing any more: another price stands at their time.
+    pub dismiss: Vec<HeldId>,
     /// Held before or behind a held one: somebody has to say a word first.
     pub waiting: usize,
     /// Known already.
     pub unchanged: usize,
+    /// Of days that go on: there will be a close, in an answer that may be the same.
+    pub passed_over: usize,
+}
+
+/// A price that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Doubt {
+    /// It.
+    pub seen: Seen,
+    /// The price that it is far from.
+    pub last: Price,
+    /// Why.
+    pub reason: String,
+    /// The event that it would replace, or that settled the same price before: after it this is another question.
+    pub after: Position,
 }
 
 /// Judges the prices of an answer. With `settled`, closes of today are final.
@@ -90,20 +125,19 @@ pub fn judge(
     known: &Known,
     seen: Vec<Seen>,
 ) -> Result<Judged, String> {
-    let mut court =
-        Court { bounds, known, closes: known.closes.clone(), open: Vec::new(), judged: Judged::default() };
-    for seen in in_order(seen, now, settled)? {
-        let verdict = match seen.when {
-            When::At(at) => court.tick(at, seen.price),
-            When::Day(day) => court.close(day, seen.price),
-        };
-        court.pronounce(seen, verdict)?;
-    }
-    Ok(court.judged)
+    let (seen, passed_over) = in_order(seen, now, settled)?;
+    let mut court = Court::of(bounds, known);
+    court.hear(seen)?;
+    Ok(court.judged(passed_over))
 }
 
-/// By time, each once. What lies ahead, or is told twice with two prices, makes all of it doubtful.
-fn in_order(mut seen: Vec<Seen>, now: DateTime<Utc>, settled: bool) -> Result<Vec<Seen>, String> {
+/// By time, each once, and how many were of days that go on. What lies ahead, or is told twice with two prices, makes all of
+/// it doubtful.
+pub(super) fn in_order(
+    mut seen: Vec<Seen>,
+    now: DateTime<Utc>,
+    settled: bool,
+) -> Result<(Vec<Seen>, usize), String> {
     for it in &seen {
         let checked = match it.when {
             When::At(at) => dates::check_instant(at, now),
@@ -122,8 +156,10 @@ fn in_order(mut seen: Vec<Seen>, now: DateTime<Utc>, settled: bool) -> Result<Ve
         When::Day(day) => settled || day < now.date_naive(),
         When::At(_) => true,
     };
+    let told = seen.len();
     seen.retain(is_over);
-    Ok(seen)
+    let passed_over = told - seen.len();
+    Ok((seen, passed_over))
 }
 
 enum Verdict {
@@ -132,17 +168,67 @@ enum Verdict {
     Compare(Option<(Price, TimeDelta)>, Position),
 }
 
-struct Court<'a> {
+/// Which way prices are judged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Forward,
+    Backward,
+}
+
+pub(super) struct Court<'a> {
     bounds: Bounds,
     known: &'a Known,
     /// Known ones and those that were taken.
     closes: BTreeMap<NaiveDate, Standing>,
     /// Held in this answer.
-    open: Vec<(When, Price)>,
+    open: Vec<Price>,
+    /// What stands now, of what was told.
+    stands: HashMap<When, Price>,
     judged: Judged,
 }
 
-impl Court<'_> {
+impl<'a> Court<'a> {
+    pub(super) fn of(bounds: Bounds, known: &'a Known) -> Self {
+        let (open, stands, judged) = Default::default();
+        Self { bounds, known, closes: known.closes.clone(), open, stands, judged }
+    }
+
+    /// Judges prices that come by time.
+    pub(super) fn hear(&mut self, seen: Vec<Seen>) -> Result<(), String> {
+        // With nothing to compare with, the first is believed and those after it are judged by it.
+        let live = self.known.live.map(|_| NaiveDate::MAX);
+        let first = self.closes.keys().next().copied().or(live);
+        let is_before =
+            |it: &Seen| matches!(it.when, When::Day(day) if first.is_some_and(|first| day < first));
+        let (before, after): (Vec<Seen>, Vec<Seen>) = seen.into_iter().partition(is_before);
+        for seen in after {
+            let verdict = match seen.when {
+                When::At(at) => self.tick(at, seen.price),
+                When::Day(day) => self.close(day, seen.price),
+            };
+            self.pronounce(seen, verdict, Way::Forward)?;
+        }
+        self.open.clear();
+        for seen in before.into_iter().rev() {
+            let When::Day(day) = seen.when else { continue };
+            let verdict = self.close(day, seen.price);
+            self.pronounce(seen, verdict, Way::Backward)?;
+        }
+        Ok(())
+    }
+
+    /// What came of it. What is taken comes by time, so that what a crash leaves undone is the newest, which is asked for again.
+    pub(super) fn judged(self, passed_over: usize) -> Judged {
+        let mut judged = self.judged;
+        judged.take.sort_by_key(|(seen, _)| seen.when);
+        let is_over = |held: &&HeldBefore| {
+            held.word == Word::Waits && self.stands.get(&held.when).is_some_and(|price| *price != held.price)
+        };
+        judged.dismiss = self.known.held.iter().filter(is_over).map(|held| held.held_id).collect();
+        judged.passed_over = passed_over;
+        judged
+    }
+
     fn tick(&self, at: DateTime<Utc>, price: Price) -> Verdict {
         let Some((last, standing)) = self.known.tick else {
             let live = self.known.live.map(|(last, price)| (price, (at - last).abs()));
@@ -164,11 +250,20 @@ impl Court<'_> {
             return Verdict::Compare(Some((standing.price, TimeDelta::zero())), standing.position);
         }
         let before = self.closes.range(..day).next_back();
-        Verdict::Compare(before.map(|(last, standing)| (standing.price, day - *last)), Position(0))
+        let next = before.or_else(|| self.closes.range(day..).next());
+        let next = next.map(|(other, standing)| (standing.price, (day - *other).abs()));
+        let live = || self.known.live.map(|(at, price)| (price, (day - at.date_naive()).abs()));
+        Verdict::Compare(next.or_else(live), Position(0))
     }
 
-    fn pronounce(&mut self, seen: Seen, verdict: Verdict) -> Result<(), String> {
+    fn pronounce(&mut self, seen: Seen, verdict: Verdict, way: Way) -> Result<(), String> {
         let Verdict::Compare(last, replaced) = verdict else {
+            // An older tick is passed over; anything else that is known stands.
+            if matches!(seen.when, When::Day(_))
+                || self.known.tick.is_some_and(|(at, _)| When::At(at) == seen.when)
+            {
+                self.stands.insert(seen.when, seen.price);
+            }
             self.judged.unchanged += 1;
             return Ok(());
         };
@@ -187,34 +282,43 @@ impl Court<'_> {
             self.take(seen, replaced);
             return Ok(());
         }
-        let before = self.known.held.iter().rev().find(|it| it.when == seen.when && it.price == seen.price);
-        let waiting = self.known.held.iter().filter(|it| it.waits).map(|it| (it.when, it.price));
-        let mut ahead = waiting.chain(self.open.iter().copied());
-        match before {
-            Some(before) if !before.waits => self.judged.unchanged += 1,
-            Some(_) => self.judged.waiting += 1,
-            None if ahead.any(|(when, held)| when < seen.when && !is_beyond(seen.price, held, bound)) => {
-                self.judged.waiting += 1;
-            }
-            None => {
+        let before = self.known.held_before(seen.when, seen.price);
+        let is_ahead = |when: When| if way == Way::Forward { when < seen.when } else { when > seen.when };
+        let waiting = self.known.held.iter().filter(|it| it.word == Word::Waits && is_ahead(it.when));
+        let mut ahead = waiting.map(|it| it.price).chain(self.open.iter().copied());
+        match before.map(|before| before.word) {
+            Some(Word::Dismissed) => self.judged.unchanged += 1,
+            Some(Word::Waits) => self.judged.waiting += 1,
+            _ if ahead.any(|held| !is_beyond(seen.price, held, bound)) => self.judged.waiting += 1,
+            // What was accepted and does not stand any more is asked again.
+            _ => {
                 let reason = format!("is more than {} % away from the last price, {last}", percent(bound));
-                self.open.push((seen.when, seen.price));
-                self.judged.hold.push((seen, last, reason));
+                self.open.push(seen.price);
+                let after = before.map_or(replaced, |before| before.position.max(replaced));
+                self.judged.hold.push(Doubt { seen, last, reason, after });
             }
         }
         Ok(())
     }
 
-    fn take(&mut self, seen: Seen, replaced: Position) {
+    pub(super) fn take(&mut self, seen: Seen, replaced: Position) {
         if let When::Day(day) = seen.when {
             self.closes.insert(day, Standing { price: seen.price, position: Position(0) });
         }
+        self.stands.insert(seen.when, seen.price);
         self.judged.take.push((seen, replaced));
     }
 }
 
+impl Known {
+    /// The latest time that this price was held back.
+    pub(super) fn held_before(&self, when: When, price: Price) -> Option<&HeldBefore> {
+        self.held.iter().rev().find(|it| it.when == when && it.price == price)
+    }
+}
+
 /// How much larger the larger of two prices may be, as a share: 0.5 for 50 %.
-fn bound(percent: u32, age: TimeDelta) -> Decimal {
+pub(super) fn bound(percent: u32, age: TimeDelta) -> Decimal {
     let weeks = (age.num_hours() as f64 / 24.0 / FRESH_DAYS).max(1.0);
     let grown = f64::from(percent) / 100.0 * weeks.sqrt();
     Decimal::from_f64_retain(grown).unwrap_or(Decimal::ONE).round_dp(4)
@@ -224,13 +328,13 @@ fn percent(bound: Decimal) -> Decimal {
     (bound * Decimal::ONE_HUNDRED).round().normalize()
 }
 
-fn is_beyond(price: Price, last: Price, bound: Decimal) -> bool {
+pub(super) fn is_beyond(price: Price, last: Price, bound: Decimal) -> bool {
     let (larger, smaller) = (price.max(last).decimal(), price.min(last).decimal());
     // Prices end at 10¹⁷ and the bound at a few thousand: a product that is too large is a bound that nothing exceeds.
     smaller.checked_mul(Decimal::ONE + bound).is_some_and(|most| larger > most)
 }
 
-fn is_far(price: Price, last: Price, times: Decimal) -> bool {
+pub(super) fn is_far(price: Price, last: Price, times: Decimal) -> bool {
     let (larger, smaller) = (price.max(last).decimal(), price.min(last).decimal());
     smaller.checked_mul(times).is_some_and(|most| larger >= most)
 }

@@ -24,6 +24,7 @@ pub mod http;
 pub mod judge;
 mod metric;
 mod pace;
+mod restated;
 mod seen;
 pub mod settings;
 mod source;

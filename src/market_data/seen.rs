@@ -15,7 +15,7 @@ pub const DECIMALS_MAX: u32 = 10;
 const REPEATED_CHARS_MAX: usize = 40;
 
 /// When a price was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum When {
     /// A tick: the provider's own time.
     At(DateTime<Utc>),
@@ -43,6 +43,8 @@ pub struct Told {
     pub symbol: Option<String>,
     /// The prices.
     pub seen: Vec<Seen>,
+    /// It also tells of a day that is not over: the same answer has more to give later.
+    pub unfinished: bool,
 }
 
 impl std::fmt::Display for When {

@@ -8,9 +8,11 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use super::ecb;
 use super::http::Template;
 use super::judge::Bounds;
 use super::summary::What;
+use super::url::Address;
 use crate::domain::asset::Adjustment;
 use crate::domain::price;
 
@@ -43,8 +45,8 @@ pub struct Settings {
     pub rates: String,
     /// How far from the last price is too far.
     pub bounds: Bounds,
-    /// How far back closes are fetched of which none is known.
-    pub history_days: u32,
+    /// How far back closes are fetched of which none is known, if that was told; see [`Settings::days_back`].
+    pub history_days: Option<u32>,
     /// How long a whole fetch may take.
     pub total: Duration,
     /// By name.
@@ -57,7 +59,7 @@ pub struct SourceSettings {
     /// How it is spoken to.
     pub kind: Kind,
     /// Scheme, host and port, perhaps with a path.
-    pub base_url: String,
+    pub base_url: Address,
     /// What it calls an asset, where that is not the asset's symbol.
     pub symbols: BTreeMap<String, String>,
     /// Put behind symbols that are not in that list.
@@ -152,7 +154,10 @@ impl Settings {
                 jump_percent: within("jump_percent", file.jump_percent, 50, 1, 100_000)?,
                 refuse_times: within("refuse_times", file.refuse_times, 1_000, 2, 1_000_000)?,
             },
-            history_days: within("history_days", file.history_days, 92, 1, 50_000)?,
+            history_days: file
+                .history_days
+                .map(|days| within("history_days", Some(days), days, 1, 50_000))
+                .transpose()?,
             total: seconds("total_seconds", file.total_seconds, 900, 1, 86_400)?,
             sources,
         };
@@ -163,6 +168,12 @@ impl Settings {
             }
         }
         Ok(settings)
+    }
+
+    /// How far back closes of a source are fetched of which none is known.
+    pub fn days_back(&self, source: &SourceSettings) -> u32 {
+        let default = if source.kind == Kind::Ecb { ecb::SHORT_DAYS } else { HISTORY_DAYS };
+        self.history_days.unwrap_or(default)
     }
 
     /// Who is asked unless somebody says otherwise.
@@ -189,6 +200,9 @@ impl SourceSettings {
         self.symbols.get(symbol).cloned().unwrap_or_else(|| format!("{symbol}{}", self.suffix))
     }
 }
+
+/// Three months.
+const HISTORY_DAYS: u32 = 92;
 
 const BUILT_IN: [(&str, Kind); 5] = [
     ("demo", Kind::Demo),
@@ -254,6 +268,7 @@ struct Defaults {
     adjustments: [Adjustment; 2],
     requests_per_minute: u32,
     concurrency: u32,
+    body_bytes_max: u32,
 }
 
 impl Kind {
@@ -268,6 +283,7 @@ impl Kind {
             adjustments: [Unadjusted, Unadjusted],
             requests_per_minute: 60,
             concurrency: 4,
+            body_bytes_max: 8 << 20,
         };
         match self {
             Self::Demo => Defaults {
@@ -299,7 +315,13 @@ impl Kind {
                 adjustments: [Unadjusted, SplitsAndDividends],
                 ..plain
             },
-            Self::Ecb => Defaults { base_url: "https://www.ecb.europa.eu", concurrency: 1, ..plain },
+            // The whole history has been beyond 8 MB for a while, and grows.
+            Self::Ecb => Defaults {
+                base_url: "https://www.ecb.europa.eu",
+                concurrency: 1,
+                body_bytes_max: 32 << 20,
+                ..plain
+            },
             Self::Http => plain,
         }
     }
@@ -366,8 +388,14 @@ impl Source {
             within: ms("within_ms", self.within_ms, 90_000)?,
             failures_max: within(&named("failures_max"), self.failures_max, 10, 1, 1_000_000)?,
             rest: ms("rest_ms", self.rest_ms, 5_000)?,
-            body_bytes_max: within(&named("body_bytes_max"), self.body_bytes_max, 8 << 20, 1_024, 1 << 30)?
-                .into(),
+            body_bytes_max: within(
+                &named("body_bytes_max"),
+                self.body_bytes_max,
+                defaults.body_bytes_max,
+                1_024,
+                1 << 30,
+            )?
+            .into(),
             user_agent: self
                 .user_agent
                 .unwrap_or_else(|| concat!("portfolio-insight/", env!("CARGO_PKG_VERSION")).into()),
@@ -377,7 +405,7 @@ impl Source {
         }
         Ok(SourceSettings {
             kind,
-            base_url: base_url.trim_end_matches('/').into(),
+            base_url: Address(base_url.trim_end_matches('/').into()),
             symbols: self.symbols,
             suffix: self.suffix.unwrap_or_else(|| defaults.suffix.into()),
             currency: self.currency.or(defaults.currency.map(Into::into)),
@@ -417,60 +445,4 @@ fn in_a_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Settings, Wrong> {
-        Settings::read(text, |name| (name == "ALPHAVANTAGE_API_KEY").then(|| "very-secret".to_owned()))
-    }
-
-    #[test]
-    fn no_file_is_needed_and_nothing_prints_a_key() {
-        let settings = read("").unwrap();
-        assert_eq!(settings.default_source(What::Rates), "ecb");
-        let yahoo = &settings.sources["yahoo"];
-        assert_eq!(yahoo.series(What::History).name, "yahoo.splits");
-        assert_eq!(yahoo.series(What::Quotes).adjustment, Adjustment::None);
-        assert!(settings.sources["alphavantage"].key.is_some());
-        assert!(!format!("{settings:?}").contains("very-secret"));
-    }
-
-    #[test]
-    fn a_file_changes_what_it_names() {
-        let settings = read(
-            r#"quotes = "mine"
-            jump_percent = 30
-            [sources.yahoo]
-            base_url = "http://127.0.0.1:9/"
-            concurrency = 50
-            symbols = { "BRK.B" = "BRK-B" }
-            [sources.mine]
-            kind = "http"
-            base_url = "https://prices.example"
-            quotes = { path = "/q/{symbol}", format = "json", price = "/p", time = "/t" }"#,
-        )
-        .unwrap();
-        assert_eq!(settings.bounds.jump_percent, 30);
-        let yahoo = &settings.sources["yahoo"];
-        assert_eq!((yahoo.base_url.as_str(), yahoo.asking.concurrency), ("http://127.0.0.1:9", 50));
-        assert_eq!((yahoo.symbol("BRK.B"), yahoo.symbol("KO")), ("BRK-B".into(), "KO".into()));
-        assert_eq!(settings.sources["stooq"].symbol("KO"), "KO.us");
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let wrong = |text: &str| read(text).unwrap_err().to_string();
-        assert!(wrong("colour = 1").starts_with("line 1: unknown field `colour`"));
-        assert!(wrong("\n[sources.yahoo]\nkey = \"x\"").starts_with("line 3: unknown field `key`"));
-        assert_eq!(wrong("[sources.yahoo]\nattempts = 0"), "sources.yahoo.attempts must be 1 to 100");
-        assert_eq!(wrong("[sources.mine]"), "sources.mine.kind is missing");
-        assert_eq!(wrong("quotes = \"nobody\""), "quotes names the source nobody, which there is not");
-        assert!(
-            wrong("[sources.ecb]\nbase_url = \"ecb\"").contains("sources.ecb.base_url must be an address")
-        );
-        assert!(
-            wrong("[sources.yahoo]\nhistory_series = \"yahoo\"").contains("must differ from quotes_series")
-        );
-        assert!(wrong("[sources.\"Big Bank\"]\nkind = \"http\"").contains("is not a source"));
-    }
-}
+mod tests;

@@ -3,10 +3,10 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use secrecy::ExposeSecret;
 
-use super::seen::{self, Told};
+use super::seen::{self, Seen, Told, When};
 use super::settings::{Kind, SourceSettings};
 use super::summary::What;
-use super::{alphavantage, demo, ecb, stooq, yahoo};
+use super::{alphavantage, demo, ecb, http, stooq, yahoo};
 use crate::domain::asset::AssetClass;
 use crate::domain::currency::Currency;
 use crate::domain::money::Rate;
@@ -41,6 +41,18 @@ impl Days {
     }
 }
 
+/// Most prices that are taken from an answer: a day each for 270 years.
+const PRICES_MAX: usize = 100_000;
+
+/// A body, read as far as that is the same for every asset that it is about.
+#[derive(Debug)]
+pub enum Opened<'b> {
+    /// As it came; empty where no network was needed.
+    Body(&'b [u8]),
+    /// The central bank's.
+    Rates(ecb::Rates),
+}
+
 impl SourceSettings {
     /// Whether one answer is about all assets, so that it is asked for once.
     pub fn answers_for_all(&self) -> bool {
@@ -50,6 +62,14 @@ impl SourceSettings {
     /// Whether a close of today is final when it is published.
     pub fn settles_today(&self) -> bool {
         self.kind == Kind::Ecb
+    }
+
+    /// What recognises a body that says, as a success, that the limit of requests is reached.
+    pub fn limit(&self) -> fn(&[u8]) -> bool {
+        match self.kind {
+            Kind::AlphaVantage => alphavantage::is_limit,
+            _ => |_| false,
+        }
     }
 
     /// The address to ask; none where no network is needed.
@@ -91,13 +111,53 @@ impl SourceSettings {
         }))
     }
 
-    /// What an answer says of an asset; `body` is empty where no network was needed.
+    /// Reads what is to be read once. `is_unframed`: nobody has told where the body ends.
     ///
     /// # Errors
     /// Why nothing can be taken from it.
-    pub fn read(&self, what: What, subject: &Subject, days: Days, body: &[u8]) -> Result<Told, String> {
+    pub fn open<'b>(
+        &self,
+        what: What,
+        since: NaiveDate,
+        body: &'b [u8],
+        is_unframed: bool,
+    ) -> Result<Opened<'b>, String> {
+        // A number that is cut in the middle is a number too; only the end of the line tells that it is whole.
+        if is_unframed && self.is_table(what) && !body.ends_with(b"\n") {
+            return Err("answers with half a table".to_owned());
+        }
+        match self.kind {
+            Kind::Ecb => Ok(Opened::Rates(ecb::read(body, Some(since))?)),
+            _ => Ok(Opened::Body(body)),
+        }
+    }
+
+    fn is_table(&self, what: What) -> bool {
+        let template = if what == What::Quotes { &self.quotes_at } else { &self.history_at };
+        self.kind == Kind::Stooq || template.as_ref().is_some_and(|it| it.format == http::Format::Csv)
+    }
+
+    /// What an answer says of an asset.
+    ///
+    /// # Errors
+    /// Why nothing can be taken from it.
+    pub fn read(
+        &self,
+        what: What,
+        subject: &Subject,
+        days: Days,
+        opened: &Opened<'_>,
+    ) -> Result<Told, String> {
         let is_quote = what == What::Quotes;
-        let told = match self.kind {
+        let body = match opened {
+            Opened::Body(body) => *body,
+            Opened::Rates(rates) => {
+                let told = rate(subject, days, rates)?;
+                self.check(subject, &told)?;
+                return Ok(told);
+            }
+        };
+        let mut told = match self.kind {
             Kind::Demo if is_quote => demo::quote(&subject.symbol, days.now),
             Kind::Demo => Ok(demo::history(&subject.symbol, days.since, days.today())),
             Kind::Yahoo if is_quote => yahoo::read_quote(body),
@@ -106,7 +166,7 @@ impl SourceSettings {
             Kind::AlphaVantage => alphavantage::read_history(body, days.since),
             Kind::Stooq if is_quote => stooq::read_quote(body),
             Kind::Stooq => stooq::read_history(body),
-            Kind::Ecb => self.rate(subject, days, body),
+            Kind::Ecb => Err("answers with what is no XML of rates".to_owned()),
             Kind::Http => match (is_quote, &self.quotes_at, &self.history_at) {
                 (true, Some(template), _) => template.read_quote(body),
                 (false, _, Some(template)) => template.read_history(body),
@@ -114,6 +174,11 @@ impl SourceSettings {
             },
         }?;
         self.check(subject, &told)?;
+        if told.seen.len() > PRICES_MAX {
+            return Err(format!("tells more than {PRICES_MAX} prices"));
+        }
+        // Some tell more than they were asked for; what is known of those days was not looked up.
+        told.seen.retain(|it| !matches!(it.when, When::Day(day) if day < days.since));
         Ok(told)
     }
 
@@ -154,23 +219,6 @@ impl SourceSettings {
         Ok(())
     }
 
-    fn rate(&self, subject: &Subject, days: Days, body: &[u8]) -> Result<Told, String> {
-        if subject.base != Some(Currency::eur()) {
-            return Err(
-                "has prices of the euro only: list the pair as EUR…, other rates follow from it".to_owned()
-            );
-        }
-        let mut rates = ecb::read(body, Some(days.since))?;
-        // A weekend in the daily document is no mistake; a currency that never occurs is.
-        let all = if rates.is_empty() { ecb::read(body, None)? } else { ecb::Rates::new() };
-        let currency = subject.currency.as_str();
-        match rates.remove(currency) {
-            Some(seen) => Ok(Told { currency: Some(currency.to_owned()), symbol: None, seen }),
-            None if all.contains_key(currency) => Ok(Told::default()),
-            None => Err(format!("has no rate of {currency}")),
-        }
-    }
-
     /// What a source calls a pair, unless the settings name it; anything else by its name.
     fn pair(&self, subject: &Subject, suffix: &str) -> String {
         match &subject.base {
@@ -188,6 +236,20 @@ impl SourceSettings {
             (None, None) => Err("needs a key: name its variable as key_env".to_owned()),
         }
     }
+}
+
+/// The rates of a pair from a day on. A weekend in the daily document is no mistake; a currency that never occurs is.
+fn rate(subject: &Subject, days: Days, rates: &ecb::Rates) -> Result<Told, String> {
+    if subject.base != Some(Currency::eur()) {
+        return Err(
+            "has prices of the euro only: list the pair as EUR…, other rates follow from it".to_owned()
+        );
+    }
+    let currency = subject.currency.as_str();
+    let known = rates.get(currency).ok_or_else(|| format!("has no rate of {currency}"))?;
+    let is_wanted = |it: &&Seen| matches!(it.when, When::Day(day) if day >= days.since);
+    let seen = known.iter().filter(is_wanted).copied().collect();
+    Ok(Told { currency: Some(currency.to_owned()), seen, ..Told::default() })
 }
 
 /// Providers have names of their own for a hundredth of a currency.
@@ -229,7 +291,7 @@ mod tests {
     }
 
     fn told(currency: Option<&str>, symbol: Option<&str>) -> Told {
-        Told { currency: currency.map(Into::into), symbol: symbol.map(Into::into), seen: Vec::new() }
+        Told { currency: currency.map(Into::into), symbol: symbol.map(Into::into), ..Told::default() }
     }
 
     #[test]
@@ -254,12 +316,38 @@ mod tests {
         assert!(url("stooq").contains("s=eurusd&"));
         assert!(url("ecb").ends_with("eurofxref-hist-90d.xml"));
         let body = b"<Envelope><Cube time='2024-02-29'><Cube currency='USD' rate='1.08'/></Cube></Envelope>";
-        let read = |subject: &Subject| source("ecb").read(What::Rates, subject, days(), body);
+        let ecb = source("ecb");
+        let opened = ecb.open(What::Rates, days().since, body, false).unwrap();
+        let read = |subject: &Subject| ecb.read(What::Rates, subject, days(), &opened);
+        let later = Days { since: "2024-03-01".parse().unwrap(), ..days() };
+        assert_eq!(ecb.read(What::Rates, &pair("EUR", "USD"), later, &opened).unwrap().seen, []);
         assert_eq!(read(&pair("EUR", "USD")).unwrap().seen.len(), 1);
         assert_eq!(read(&pair("EUR", "XYZ")).unwrap_err(), "has no rate of XYZ");
         assert!(read(&pair("GBP", "USD")).unwrap_err().contains("the euro only"));
         let refused = source("ecb").address(What::Quotes, &subject("AAPL", "USD", "1"), days());
         assert_eq!(refused.unwrap_err(), "has exchange rates only");
+    }
+
+    #[test]
+    fn a_table_that_nobody_has_told_the_end_of_ends_with_a_line() {
+        let stooq = source("stooq");
+        let body = b"Date,Open,High,Low,Close,Volume\n2024-02-29,181.27,182.57,179.53,180.75,1366";
+        let open =
+            |body: &[u8], is_unframed| stooq.open(What::History, days().since, body, is_unframed).map(|_| ());
+        assert_eq!(open(body, true).unwrap_err(), "answers with half a table");
+        assert!(open(body, false).is_ok(), "its length was told");
+        assert!(open(&[&body[..], &b"82600\n"[..]].concat(), true).is_ok());
+        let json = source("yahoo").open(What::History, days().since, b"{}", true);
+        assert!(json.is_ok(), "of other shapes half is recognised when they are read");
+    }
+
+    #[test]
+    fn closes_of_days_that_nobody_asked_for_are_passed_over() {
+        let body = b"Date,Close\n2024-01-31,1\n2024-02-01,2\n2024-02-02,3\n";
+        let stooq = source("stooq");
+        let opened = stooq.open(What::History, days().since, body, false).unwrap();
+        let told = stooq.read(What::History, &subject("KO", "USD", "1"), days(), &opened).unwrap();
+        assert_eq!(told.seen.len(), 2);
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub fn read_quote(body: &[u8]) -> Result<Told, String> {
     let (price, volume) =
         (seen::price(close, DECIMALS_MAX)?, row.optional[0].as_deref().and_then(seen::volume));
     let seen = Seen { when: When::At(at.with_timezone(&Utc)), price, volume };
-    Ok(Told { currency: None, symbol: Some(symbol.clone()), seen: vec![seen] })
+    Ok(Told { currency: None, symbol: Some(symbol.clone()), seen: vec![seen], ..Told::default() })
 }
 
 /// Closes.
@@ -65,7 +65,7 @@ pub fn read_history(body: &[u8]) -> Result<Told, String> {
             })
         })
         .collect();
-    Ok(Told { currency: None, symbol: None, seen: closes? })
+    Ok(Told { currency: None, symbol: None, seen: closes?, ..Told::default() })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use serde::de::DeserializeOwned;
 use sqlx::PgPool;
 
-use super::judge::{HeldBefore, Known, Standing};
+use super::judge::{HeldBefore, Known, Standing, Word};
 use super::seen::When;
 use super::settings::{Series, Settings, SourceSettings};
 use super::source::Subject;
@@ -115,13 +115,19 @@ fn target(
     let tick = place
         .and_then(|place| place.tick)
         .map(|(at, price, position)| (at, Standing { price: Price::from_decimal(price), position }));
-    let held = asset.held.iter().filter(|held| held.source == series.name && held.state != "accepted");
+    let held = asset.held.iter().filter(|held| held.source == series.name);
     let held = held.filter_map(|held| {
         let when = held.at.map(When::At).or(held.day.map(When::Day))?;
-        Some(HeldBefore { when, price: Price::from_decimal(held.price), waits: held.state == "waiting" })
+        let word = match held.state.as_str() {
+            "waiting" => Word::Waits,
+            "accepted" => Word::Accepted,
+            _ => Word::Dismissed,
+        };
+        let (held_id, position) = (held.held_id, held.position);
+        Some(HeldBefore { when, price: Price::from_decimal(held.price), held_id, position, word })
     });
     let live = asset.live.map(|(at, price)| (at, Price::from_decimal(price)));
-    let first = now.date_naive() - TimeDelta::days(settings.history_days.into());
+    let first = now.date_naive() - TimeDelta::days(settings.days_back(told).into());
     let newest = place.and_then(|place| place.close_day).map(|day| day - OVERLAP);
     let since = request.since.or(newest).unwrap_or(first);
     Ok(Target {
@@ -262,6 +268,19 @@ mod tests {
         assert!(declare(&series("demo", Adjustment::SplitsAndDividends), &used).is_err());
         let same = asset(&[("demo", "splits_and_dividends")], &["demo"]);
         assert_eq!(declare(&series("demo", Adjustment::SplitsAndDividends), &same), Ok(None));
+    }
+
+    #[test]
+    fn of_the_central_bank_the_short_history_is_asked_for_first() {
+        let settings = Settings::read("", |_| None).unwrap();
+        let wish =
+            Request { what: What::Rates, symbols: Vec::new(), source: None, since: None, dry_run: false };
+        let pair = PricedAsset { symbol: "EURUSD".into(), class: "fx".into(), ..asset(&[], &[]) };
+        let now = "2024-03-01T12:00:00Z".parse().unwrap();
+        let target = target(&settings, &wish, "ecb", &pair, now).unwrap();
+        let days = super::super::source::Days { since: target.since, now };
+        let address = settings.sources["ecb"].address(What::Rates, &target.subject, days).unwrap().unwrap();
+        assert!(address.ends_with("eurofxref-hist-90d.xml"), "{address}");
     }
 
     #[test]

@@ -1,5 +1,22 @@
 //! Addresses: what goes into one is escaped, and what is said of one never holds a key.
 
+/// A source's address. Printed, it is only the server: a user and a password may stand in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Address(pub String);
+
+impl std::ops::Deref for Address {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(origin(&self.0))
+    }
+}
+
 /// A text as it stands in a path or a query (RFC 3986: what is not unreserved is escaped).
 pub fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());

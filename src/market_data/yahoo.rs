@@ -2,9 +2,11 @@
 //!
 //! Nobody documents it officially; the shape is that of the public endpoint as its many clients describe it. `close` is
 //! corrected for splits and not for dividends (`adjclose` is), so the closes are a series of their own. Numbers are binary
-//! floats: `priceHint` says how many decimals are meant. The last bar may be of a day that is not over: it is no close yet.
+//! floats: `priceHint` says how many decimals are meant. A bar is of the day that its beginning has at the exchange; `gmtoffset`
+//! is the offset of today only, and half of the year another one holds. The last bar may be of a day that is not over: it is no close yet.
 
 use chrono::{DateTime, FixedOffset, NaiveDate, Utc};
+use chrono_tz::Tz;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -43,13 +45,13 @@ struct Meta<'a> {
     symbol: Option<String>,
     #[serde(default)]
     gmtoffset: i32,
+    exchange_timezone_name: Option<String>,
     regular_market_time: Option<i64>,
     #[serde(borrow)]
     regular_market_price: Option<&'a RawValue>,
     #[serde(borrow)]
     regular_market_volume: Option<&'a RawValue>,
-    #[serde(default)]
-    price_hint: u32,
+    price_hint: Option<u32>,
     current_trading_period: Option<Periods>,
 }
 
@@ -122,7 +124,8 @@ pub fn read_history(body: &[u8], now: DateTime<Utc>) -> Result<Told, String> {
     if bars.close.len() != series.timestamp.len() {
         return Err("tells more days than prices, or fewer".to_owned());
     }
-    let zone = FixedOffset::east_opt(meta.gmtoffset).ok_or("is in a time zone that does not exist")?;
+    let day_of = day_at_exchange(meta)?;
+    let mut unfinished = false;
     let session = meta.current_trading_period.as_ref().and_then(|periods| periods.regular.as_ref());
     let goes_on =
         |bar: i64| session.is_some_and(|session| bar >= session.start && now.timestamp() < session.end);
@@ -131,9 +134,10 @@ pub fn read_history(body: &[u8], now: DateTime<Utc>) -> Result<Told, String> {
         // A day without trade has a null.
         let Some(close) = close else { continue };
         if goes_on(*bar) {
+            unfinished = true;
             continue;
         }
-        let day = seen::unix_seconds(*bar)?.with_timezone(&zone).date_naive();
+        let day = day_of(seen::unix_seconds(*bar)?);
         let volume = bars.volume.get(k).copied().flatten().and_then(|it| seen::volume(it.get()));
         let seen = Seen { when: When::Day(day), price: read_price(close, meta)?, volume };
         match closes.last_mut() {
@@ -142,7 +146,19 @@ pub fn read_history(body: &[u8], now: DateTime<Utc>) -> Result<Told, String> {
             _ => closes.push(seen),
         }
     }
-    told(meta, closes)
+    Ok(Told { unfinished, ..told(meta, closes)? })
+}
+
+/// How an instant becomes a day there.
+fn day_at_exchange(meta: &Meta<'_>) -> Result<impl Fn(DateTime<Utc>) -> NaiveDate, String> {
+    let unknown = || "is in a time zone that does not exist".to_owned();
+    let zone: Option<Tz> =
+        meta.exchange_timezone_name.as_deref().map(str::parse).transpose().map_err(|_| unknown())?;
+    let offset = FixedOffset::east_opt(meta.gmtoffset).ok_or_else(unknown)?;
+    Ok(move |at: DateTime<Utc>| match zone {
+        Some(zone) => at.with_timezone(&zone).date_naive(),
+        None => at.with_timezone(&offset).date_naive(),
+    })
 }
 
 fn series(body: &[u8]) -> Result<Series<'_>, String> {
@@ -153,12 +169,16 @@ fn series(body: &[u8]) -> Result<Series<'_>, String> {
 }
 
 fn read_price(raw: &RawValue, meta: &Meta<'_>) -> Result<crate::domain::money::Price, String> {
-    seen::price(raw.get(), meta.price_hint.clamp(DECIMALS_MIN, DECIMALS_MAX))
+    // Where nothing is said, nothing is cut off: there are coins of millionths.
+    seen::price(
+        raw.get(),
+        meta.price_hint.map_or(DECIMALS_MAX, |hint| hint.clamp(DECIMALS_MIN, DECIMALS_MAX)),
+    )
 }
 
 fn told(meta: &Meta<'_>, seen: Vec<Seen>) -> Result<Told, String> {
     let Some(currency) = meta.currency.clone() else { return Err("tells no currency".to_owned()) };
-    Ok(Told { currency: Some(currency), symbol: meta.symbol.clone(), seen })
+    Ok(Told { currency: Some(currency), symbol: meta.symbol.clone(), seen, ..Told::default() })
 }
 
 #[cfg(test)]
@@ -194,7 +214,48 @@ mod tests {
             told.seen.iter().map(|seen| format!("{} {}", seen.when, seen.price)).collect::<Vec<_>>()
         };
         assert_eq!(days("2024-03-01T20:59:59Z"), ["2024-02-28 181.42"]);
+        let is_unfinished = |at| read_history(HISTORY.as_bytes(), now(at)).unwrap().unfinished;
+        assert!(is_unfinished("2024-03-01T20:59:59Z") && !is_unfinished("2024-03-01T21:00:00Z"));
         assert_eq!(days("2024-03-01T21:00:00Z"), ["2024-02-28 181.42", "2024-03-01 179.66"]);
+    }
+
+    #[test]
+    fn a_close_is_of_the_day_that_its_own_offset_says() {
+        let days = |zone: &str, offset: i32, bars: [&str; 2]| {
+            let bars = bars.map(|bar| now(bar).timestamp());
+            let body = format!(
+                r#"{{"chart":{{"result":[{{"meta":{{"currency":"USD","symbol":"X","gmtoffset":{offset},{zone}"priceHint":2}},
+                "timestamp":[{},{}],"indicators":{{"quote":[{{"close":[1,2]}}]}}}}]}}}}"#,
+                bars[0], bars[1]
+            );
+            let told = read_history(body.as_bytes(), now("2024-12-01T00:00:00Z")).unwrap();
+            told.seen.iter().map(|seen| seen.when.to_string()).collect::<Vec<_>>()
+        };
+        // Rates have bars that begin at midnight in London, and are asked for in winter.
+        let midnights = ["2024-07-01T23:00:00Z", "2024-11-05T00:00:00Z"];
+        let london = r#""exchangeTimezoneName":"Europe/London","#;
+        assert_eq!(days(london, 0, midnights), ["2024-07-02", "2024-11-05"]);
+        assert_eq!(
+            days("", 0, midnights),
+            ["2024-07-01", "2024-11-05"],
+            "without a zone the offset is all there is"
+        );
+        let new_york = r#""exchangeTimezoneName":"America/New_York","#;
+        let midnights = ["2024-07-02T04:00:00Z", "2024-11-05T05:00:00Z"];
+        assert_eq!(days(new_york, -18_000, midnights), ["2024-07-02", "2024-11-05"]);
+        let nowhere =
+            HISTORY.replacen("\"gmtoffset\"", "\"exchangeTimezoneName\":\"Mars/Olympus\",\"gmtoffset\"", 1);
+        assert!(
+            read_history(nowhere.as_bytes(), now("2024-03-02T00:00:00Z")).unwrap_err().contains("time zone")
+        );
+    }
+
+    #[test]
+    fn without_a_hint_no_decimal_is_lost() {
+        let quote = QUOTE.replacen("\n        \"priceHint\":2", "\"exchangeName\":\"CCC\"", 1);
+        let quote = quote.replacen("\"exchangeName\":\"NMS\",", "", 1).replacen("179.66", "0.0000123456", 1);
+        assert!(!quote.contains("priceHint"));
+        assert_eq!(read_quote(quote.as_bytes()).unwrap().seen[0].price, "0.0000123456".parse().unwrap());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::Error;
-use crate::domain::ids::{AssetId, Position};
+use crate::domain::ids::{AssetId, HeldId, Position};
 
 /// An asset and the newest prices of its sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub struct SourcePlace {
 /// A price that was held back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldPlace {
+    /// Its id.
+    pub held_id: HeldId,
     /// Whose.
     pub source: String,
     /// The instant of a tick.
@@ -62,6 +64,8 @@ pub struct HeldPlace {
     pub price: Decimal,
     /// `waiting`, `accepted` or `dismissed`.
     pub state: String,
+    /// The event that says so.
+    pub position: Position,
 }
 
 /// A close and the event that brought it.
@@ -142,8 +146,15 @@ pub async fn list_priced_assets(
     }
     for row in sqlx::query_file!("projections/prices/list_held_of_assets.sql", &ids).fetch_all(pool).await? {
         if let Some(asset) = found.get_mut(&AssetId(row.asset_id)) {
-            let (at, day, price) = (row.at, row.day, row.price);
-            asset.held.push(HeldPlace { source: row.source, at, day, price, state: row.state });
+            asset.held.push(HeldPlace {
+                held_id: HeldId(row.held_id),
+                source: row.source,
+                at: row.at,
+                day: row.day,
+                price: row.price,
+                state: row.state,
+                position: Position(row.position),
+            });
         }
     }
     Ok(found)

@@ -60,7 +60,7 @@ pub async fn once(settings: config::Settings, what: What, told: config::Fetch) -
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fetches quotes of what somebody holds, and all exchange rates, until the process is asked to end.
+/// Fetches quotes of what somebody holds, and all exchange rates, until the process is asked to end; closes once a day.
 ///
 /// # Errors
 /// Settings that cannot be read, a database that cannot be reached at the start.
@@ -69,9 +69,14 @@ pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
     let every = Duration::from_secs(settings.market_data.fetch_every.into());
     with_fetcher(&settings, |fetcher, cancel| async move {
         info!(every = ?every, "fetching what somebody holds");
+        let mut closes_of = None;
         loop {
             for what in [What::Quotes, What::Rates] {
                 round(&fetcher, what, cancel.clone()).await;
+            }
+            let today = Clock::System.now().date_naive();
+            if closes_of != Some(today) && round(&fetcher, What::History, cancel.clone()).await {
+                closes_of = Some(today);
             }
             if cancel.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
                 return Ok(());
@@ -82,10 +87,12 @@ pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One round. What fails is told and tried again in the next.
-async fn round(fetcher: &Fetcher, what: What, cancel: CancellationToken) {
+/// One round. What fails is told and tried again in the next. Whether anybody was asked.
+async fn round(fetcher: &Fetcher, what: What, cancel: CancellationToken) -> bool {
     let request = Request { what, symbols: Vec::new(), source: None, since: None, dry_run: false };
-    match fetcher.fetch(request, |_, _| {}, cancel.clone()).await {
+    let fetched = fetcher.fetch(request, |_, _| {}, cancel.clone()).await;
+    let is_asked = fetched.is_ok();
+    match fetched {
         Ok(summary) if summary.is_complete() => info!(%summary, "fetched"),
         Ok(summary) => warn!(%summary, "fetched, but not everything"),
         Err(_) if cancel.is_cancelled() => {}
@@ -93,6 +100,7 @@ async fn round(fetcher: &Fetcher, what: What, cancel: CancellationToken) {
             warn!(error = &error as &dyn std::error::Error, what = what.as_str(), "nothing was fetched")
         }
     }
+    is_asked
 }
 
 /// The settings of market data, from the file if there is one.

@@ -378,6 +378,197 @@ async fn closes_are_a_series_of_their_own_that_says_what_it_is_corrected_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_series_that_is_told_anew_is_taken_as_a_whole_or_asked_about_once() {
+    const DAYS: u64 = 20;
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    desk.service.asset("AAPL").await;
+    let script = |times: f64, newest: u64| {
+        let close = |days_ago: u64| (days_ago, format!("{:.4}", (100.0 + (DAYS - days_ago) as f64) * times));
+        let closes: Vec<(u64, String)> = (newest..=DAYS).rev().map(close).collect();
+        let closes: Vec<(u64, &str)> = closes.iter().map(|(ago, close)| (*ago, close.as_str())).collect();
+        desk.provider.script("/AAPL?", [Say::body(yahoo_history("AAPL", &bars(&closes)))]);
+    };
+    let prices = || async {
+        let closes = desk.get("/v1/assets/AAPL/prices?source=yahoo.splits&limit=100").await;
+        let items = closes["items"].as_array().unwrap().clone();
+        let mut prices: Vec<f64> =
+            items.iter().map(|item| item["price"].as_str().unwrap().parse().unwrap()).collect();
+        prices.sort_by(f64::total_cmp);
+        prices
+    };
+    script(1.0, 3);
+    assert_eq!(desk.fetch(What::History, &["AAPL"]).await.prices, DAYS - 2);
+    // A dividend: every close is a little lower, also those that are no more asked for otherwise.
+    script(0.99, 2);
+    let summary = desk.fetch(What::History, &["AAPL"]).await;
+    assert_eq!((summary.prices, summary.held), (DAYS - 1, 0), "{summary}");
+    assert_eq!(prices().await[0], 99.0);
+    // A split: one question for the whole series, however often it is fetched.
+    script(0.0495, 1);
+    for _ in 0..3 {
+        let summary = desk.fetch(What::History, &["AAPL"]).await;
+        assert_eq!((summary.prices, summary.held), (0, 1), "{summary}");
+    }
+    assert_eq!(desk.events("PriceHeld").await.len(), 1);
+    assert_eq!(prices().await[0], 99.0, "nothing of it is taken before somebody says so");
+    let held = desk.get("/v1/prices/held").await;
+    let path = format!("/v1/prices/held/{}/accept", held["items"][0]["id"].as_str().unwrap());
+    assert_eq!(desk.service.post(&path, json!({})).await.status, 201);
+    let summary = desk.fetch(What::History, &["AAPL"]).await;
+    assert_eq!((summary.prices, summary.held, summary.refused.len()), (DAYS - 1, 0, 0), "{summary}");
+    let prices = prices().await;
+    assert_eq!((prices.len() as u64, prices[0]), (DAYS, 4.95));
+    assert!(prices[prices.len() - 1] < 6.0, "no close of before is left: {prices:?}");
+    assert_eq!(desk.fetch(What::History, &["AAPL"]).await.unchanged, 1);
+    desk.assert_rows_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_has_not_changed_is_new_for_an_asset_it_was_not_read_for() {
+    let rates = ecb_day(&day(1), &[("USD", "1.0830"), ("JPY", "162.87")]);
+    let desk = Desk::new("", move |asked| {
+        if asked.headers.contains_key("if-none-match") {
+            return Say::status(304);
+        }
+        Say::Body(rates.clone(), vec![("etag", "\"one\"".to_owned())])
+    })
+    .await;
+    for (symbol, currency) in [("EURUSD", "USD"), ("EURJPY", "JPY")] {
+        let pair = json!({"symbol": symbol, "name": symbol, "class": "fx", "currency": currency});
+        assert_eq!(desk.service.post("/v1/assets", pair).await.status, 201);
+        let summary = desk.fetch(What::Rates, &[]).await;
+        assert_eq!((summary.prices, summary.refused.len()), (1, 0), "{symbol}: {summary}");
+    }
+    assert_eq!(desk.fetch(What::Rates, &[]).await.unchanged, 2);
+    let before = desk.provider.asked("/eurofxref").len();
+    assert_eq!(desk.fetch(What::Rates, &[]).await.unchanged, 2);
+    let asked = desk.provider.asked("/eurofxref");
+    assert!(
+        asked.len() == before + 1 && asked[before].headers.contains_key("if-none-match"),
+        "it is recognised"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_with_a_day_that_goes_on_is_not_recognised() {
+    let body = yahoo_history("AAPL", &bars(&[(2, "10"), (1, "11"), (0, "12")]));
+    let desk = Desk::new("", move |asked| {
+        if asked.headers.contains_key("if-none-match") {
+            return Say::status(304);
+        }
+        Say::Body(body.clone(), vec![("etag", "\"one\"".to_owned())])
+    })
+    .await;
+    desk.service.asset("AAPL").await;
+    for prices in [2, 0, 0] {
+        assert_eq!(desk.fetch(What::History, &["AAPL"]).await.prices, prices);
+    }
+    let asked = desk.provider.asked("/AAPL?");
+    assert!(
+        asked.iter().all(|asked| !asked.headers.contains_key("if-none-match")),
+        "today's close is to come"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_source_holds_up_nobody_else() {
+    let at = ago(60);
+    let desk = Desk::new("", move |asked| {
+        if let Some(symbol) = asked.path.strip_prefix("/slow/") {
+            let body = format!("{{\"s\":\"{symbol}\",\"p\":100,\"t\":{at}}}");
+            return Say::After(Duration::from_millis(100), Box::new(Say::body(body)));
+        }
+        Say::body(yahoo_quote(&yahoo_symbol(asked), "USD", "100", at))
+    })
+    .await;
+    let settings = format!(
+        "{}[sources.slow]\nkind = \"http\"\nbase_url = \"http://{}\"\nconcurrency = 1\n\
+         currency = \"USD\"\nrequests_per_minute = 0\n\
+         quotes = {{ path = \"/slow/{{symbol}}\", format = \"json\", price = \"/p\", time = \"/t\" }}\n",
+        sources(&desk.provider, "").replace("concurrency = 50", "concurrency = 1"),
+        desk.provider.address
+    );
+    let ledger = Ledger::start(&desk.database);
+    let fetcher = fetcher(&desk.database, &ledger, &settings);
+    let slow: Vec<String> = (0..30).map(|n| format!("SLOW{n}")).collect();
+    for symbol in &slow {
+        desk.service.asset(symbol).await;
+        let ranking = json!({"sources": [{"source": "slow", "adjustment": "none"}]});
+        let ranked = desk.service.post(&format!("/v1/assets/{symbol}/sources"), ranking).await;
+        assert_eq!(ranked.status, 201, "{}", ranked.body);
+    }
+    desk.service.asset("QUICK").await;
+    let symbols: Vec<&str> = slow.iter().map(String::as_str).chain(["QUICK"]).collect();
+    let summary = fetcher.fetch(request(What::Quotes, &symbols), |_, _| {}, CancellationToken::new()).await;
+    assert_eq!(summary.unwrap().fetched, 31);
+    let asked = desk.provider.asked("");
+    let place = asked.iter().position(|asked| asked.path.contains("QUICK")).unwrap();
+    assert!(place < 8, "it was asked as number {place} of {}", asked.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_breaks_off_without_a_word_is_refused() {
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    let settings = format!(
+        "{}[sources.stooq]\nbase_url = \"http://{}\"\nrequests_per_minute = 0\n",
+        sources(&desk.provider, ""),
+        desk.provider.address
+    );
+    let ledger = Ledger::start(&desk.database);
+    let fetcher = fetcher(&desk.database, &ledger, &settings);
+    desk.service.asset("KO").await;
+    let table = format!("Date,Volume,Close\n{},5,60.1\n{},5,60.25\n", day(2), day(1));
+    let wanted = Request { source: Some("stooq".into()), ..request(What::History, &["KO"]) };
+    let fetch = || fetcher.fetch(wanted.clone(), |_, _| {}, CancellationToken::new());
+    // Without its last digit and its end of line.
+    desk.provider.script("/q/d/l/?s=ko.us", [Say::Unframed(table[..table.len() - 2].to_owned())]);
+    assert_eq!(reason(&fetch().await.unwrap(), "KO"), "answers with half a table");
+    desk.provider.script("/q/d/l/?s=ko.us", [Say::Unframed(table)]);
+    assert_eq!(fetch().await.unwrap().prices, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_held_price_never_returns_over_a_correction_and_one_that_is_told_again_is_asked_about_again() {
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    for symbol in ["AAPL", "AGAIN"] {
+        desk.service.asset(symbol).await;
+    }
+    let script = |symbol: &str, closes: &[(u64, &str)]| {
+        desk.provider.script(&format!("/{symbol}?"), [Say::body(yahoo_history(symbol, &bars(closes)))]);
+    };
+    let settle = |id: String, word: &'static str| {
+        let service = &desk.service;
+        async move { service.post(&format!("/v1/prices/held/{id}/{word}"), json!({})).await }
+    };
+    let id = |held: &Value| held["items"][0]["id"].as_str().unwrap().to_owned();
+    script("AAPL", &[(3, "100"), (2, "250")]);
+    assert_eq!(desk.fetch(What::History, &["AAPL"]).await.held, 1);
+    let held = id(&desk.get("/v1/prices/held").await);
+    script("AAPL", &[(3, "100"), (2, "101")]);
+    let summary = desk.fetch(What::History, &["AAPL"]).await;
+    assert_eq!((summary.prices, summary.held), (1, 0), "{summary}");
+    assert_eq!(desk.get("/v1/prices/held").await["items"].as_array().unwrap().len(), 0);
+    assert_eq!(settle(held, "accept").await.status, 409, "too late");
+
+    script("AGAIN", &[(3, "100"), (2, "250")]);
+    assert_eq!(desk.fetch(What::History, &["AGAIN"]).await.held, 1);
+    let held = id(&desk.get("/v1/prices/held").await);
+    assert_eq!(settle(held.clone(), "accept").await.status, 201);
+    // Corrected, which is a question too; and then told again as it was before.
+    script("AGAIN", &[(3, "100"), (2, "101")]);
+    assert_eq!(desk.fetch(What::History, &["AGAIN"]).await.held, 1);
+    let correction = id(&desk.get("/v1/prices/held").await);
+    assert_eq!(settle(correction, "accept").await.status, 201);
+    script("AGAIN", &[(3, "100"), (2, "250")]);
+    assert_eq!(desk.fetch(What::History, &["AGAIN"]).await.held, 1);
+    let again = id(&desk.get("/v1/prices/held").await);
+    assert_ne!(again, held, "there is a question to answer");
+    assert_eq!(settle(again, "dismiss").await.status, 201);
+    assert!(desk.fetch(What::History, &["AGAIN"]).await.is_complete());
+    desk.assert_rows_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rates_of_all_pairs_come_in_one_answer_that_is_recognised() {
     let desk = Desk::new("", |_| Say::status(404)).await;
     for (symbol, currency) in [("EURUSD", "USD"), ("EURJPY", "JPY"), ("GBPUSD", "USD")] {
@@ -425,7 +616,6 @@ async fn a_key_is_in_no_reason_whatever_happens() {
     );
     let to = "http://127.0.0.1:9/x?apikey=very-secret-key".to_owned();
     let says = [
-        Say::body(limit),
         Say::Reset,
         Say::status(500),
         Say::Status(302, vec![("location", to)]),
@@ -440,6 +630,26 @@ async fn a_key_is_in_no_reason_whatever_happens() {
     desk.provider.script("/query", [Say::body(good)]);
     assert_eq!(desk.fetch(What::Quotes, &["IBM"]).await.prices, 1);
     assert!(desk.provider.asked("apikey=very-secret-key").len() > 3, "it was sent");
+
+    // A limit that is told as a success is a reason to leave the source alone, and not to ask for the next symbol.
+    for symbol in ["KO", "PEP", "XOM"] {
+        desk.service.asset(symbol).await;
+    }
+    desk.provider.script("/query", [Say::body(limit)]);
+    let asked = desk.provider.asked("").len();
+    let ledger = Ledger::start(&desk.database);
+    let one_by_one =
+        sources(&desk.provider, "quotes = \"alphavantage\"").replace("concurrency = 50", "concurrency = 1");
+    let fetcher = fetcher(&desk.database, &ledger, &one_by_one);
+    let wanted = request(What::Quotes, &["IBM", "KO", "PEP", "XOM"]);
+    let summary = fetcher.fetch(wanted, |_, _| {}, CancellationToken::new()).await.unwrap();
+    assert!(!format!("{summary:?} {summary}").contains("very-secret-key"), "{summary}");
+    assert_eq!((summary.refused.len(), desk.provider.asked("").len()), (4, asked + 1), "{summary:?}");
+    let is_limit = |reason: &str| reason.contains("limit of requests is reached");
+    let is_left_alone = |reason: &str| reason.starts_with("asks not to be asked for another");
+    let reasons: Vec<&str> = summary.refused.iter().map(|refused| refused.reason.as_str()).collect();
+    assert_eq!(reasons.iter().filter(|reason| is_limit(reason)).count(), 1, "{reasons:?}");
+    assert_eq!(reasons.iter().filter(|reason| is_left_alone(reason)).count(), 3, "{reasons:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -93,11 +93,12 @@ async fn the_role_follows_what_somebody_holds_and_ends_when_asked() {
     let environment = [("DATABASE_URL", url.as_str()), ("SOURCES_FILE", file.as_str()), ("FETCH_EVERY", "1")];
     let mut role = Process::start(place.path(), "role", &["fetch"], &environment);
     let began = Instant::now();
-    while desk.provider.asked("/HELD?").len() < 3 {
+    while desk.provider.asked("/HELD?interval=1d&range=").len() < 3 {
         assert!(began.elapsed() < Duration::from_secs(60), "it asks again and again:\n{}", role.last_words());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(desk.provider.asked("/LOOSE?").is_empty(), "nobody holds it");
+    assert_eq!(desk.provider.asked("/HELD?interval=1d&period1=").len(), 1, "closes once a day");
     let asked_to_end = Instant::now();
     role.stop();
     assert!(asked_to_end.elapsed() < Duration::from_secs(10), "{:?}", asked_to_end.elapsed());

@@ -24,6 +24,8 @@ pub enum Say {
     After(Duration, Box<Say>),
     /// The beginning of a body whose length was told.
     Half(String),
+    /// A body whose end is that of the connection.
+    Unframed(String),
     /// A body that never ends.
     Endless,
     /// Nothing: the connection is reset.
@@ -168,6 +170,11 @@ async fn say(stream: &mut TcpStream, mut say: Say) -> Option<()> {
         Say::Half(text) => {
             let half = head(200, &[], Some(text.len())) + &text[..text.len() / 2];
             stream.write_all(half.as_bytes()).await.ok()?;
+            None
+        }
+        Say::Unframed(text) => {
+            let whole = head(200, &[("connection", "close".to_owned())], None) + &text;
+            stream.write_all(whole.as_bytes()).await.ok()?;
             None
         }
         Say::Endless => {

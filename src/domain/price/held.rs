@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::event::{Close, ClosesObserved, PriceEvent, PricesObserved, Tick};
 use crate::domain::currency::Currency;
-use crate::domain::ids::{AssetId, HeldId};
+use crate::domain::ids::{AssetId, HeldId, Position};
 use crate::domain::money::{Price, Quantity};
 use crate::domain::rejection::Rejection;
 
@@ -105,17 +105,20 @@ impl Settlement {
 const HELD_PRICES: Uuid = Uuid::from_u128(0x5b0c_6d8e_42f7_4b1a_8f0e_93d1_6a7c_20be);
 
 impl HeldId {
-    /// The id of what a source has told: the same for the same answer.
+    /// The id of what a source has told: the same for the same answer. `after` is the event that the price would replace, or
+    /// that settled the same price before: what was accepted, stands no more and is told again is another question.
     pub fn of(
         asset_id: AssetId,
         source: &str,
         at: Option<DateTime<Utc>>,
         day: Option<NaiveDate>,
         price: Price,
+        after: Position,
     ) -> Self {
         let at = at.map(|at| at.timestamp_micros().to_string()).unwrap_or_default();
         let day = day.map(|day| day.to_string()).unwrap_or_default();
-        Self(Uuid::new_v5(&HELD_PRICES, format!("{asset_id}\n{source}\n{at}\n{day}\n{price}").as_bytes()))
+        let told = format!("{asset_id}\n{source}\n{at}\n{day}\n{price}\n{after}");
+        Self(Uuid::new_v5(&HELD_PRICES, told.as_bytes()))
     }
 }
 
@@ -203,7 +206,7 @@ mod tests {
         let at: DateTime<Utc> = "2024-03-01T09:30:00Z".parse().unwrap();
         let price: Price = "500".parse().unwrap();
         PriceHeld {
-            held_id: HeldId::of(asset_id, "demo", Some(at), None, price),
+            held_id: HeldId::of(asset_id, "demo", Some(at), None, price, Position(0)),
             asset_id,
             source: "demo".into(),
             currency: Currency::usd(),
@@ -254,8 +257,11 @@ mod tests {
     fn the_same_answer_has_the_same_id() {
         let mut other = held();
         other.price = "501".parse().unwrap();
-        let id = |it: &PriceHeld| HeldId::of(it.asset_id, &it.source, it.at, it.day, it.price);
-        assert_eq!(id(&held()), held().held_id);
-        assert_ne!(id(&other), held().held_id);
+        let after = |it: &PriceHeld, position| {
+            HeldId::of(it.asset_id, &it.source, it.at, it.day, it.price, Position(position))
+        };
+        assert_eq!(after(&held(), 0), held().held_id);
+        assert_ne!(after(&other, 0), held().held_id);
+        assert_ne!(after(&held(), 9), held().held_id, "what was settled before is another question");
     }
 }

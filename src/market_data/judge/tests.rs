@@ -46,6 +46,11 @@ fn counts(known: &Known, answer: &[Seen]) -> [usize; 4] {
     [judged.take.len(), judged.hold.len(), judged.waiting, judged.unchanged]
 }
 
+fn before(seen: Seen, word: Word) -> HeldBefore {
+    let held_id = HeldId(uuid::Uuid::from_u128(1));
+    HeldBefore { when: seen.when, price: seen.price, held_id, position: Position(9), word }
+}
+
 #[test]
 fn the_same_answer_twice_changes_nothing() {
     let known = last_tick("03-01T10:00:00", "100");
@@ -102,7 +107,7 @@ fn a_thousand_times_yesterday_is_refused_and_a_jump_is_held() {
     assert_eq!(counts(&known, &quote("150.01")), [0, 1, 0, 0]);
     assert_eq!(counts(&known, &quote("66")), [0, 1, 0, 0]);
     let judged = verdict(&known, &quote("99999")).unwrap();
-    assert_eq!(judged.hold[0].2, "is more than 50 % away from the last price, 100");
+    assert_eq!(judged.hold[0].reason, "is more than 50 % away from the last price, 100");
 }
 
 #[test]
@@ -133,13 +138,73 @@ fn behind_a_held_close_others_of_its_level_wait_and_a_single_spike_stands_alone(
 #[test]
 fn what_was_held_is_held_once_and_what_was_dismissed_stays_so() {
     let quote = seen(at("03-01T10:00:00"), "500");
-    let held = |waits| HeldBefore { when: quote.when, price: quote.price, waits };
+    let held = |word| before(quote, word);
     let mut known = last_tick("02-29T10:00:00", "100");
-    known.held = vec![held(true)];
+    known.held = vec![held(Word::Waits)];
     assert_eq!(counts(&known, &[quote]), [0, 0, 1, 0]);
     // A minute later the source says nearly the same: that waits too, and makes no second question.
     assert_eq!(counts(&known, &[seen(at("03-01T10:01:00"), "501")]), [0, 0, 1, 0]);
-    known.held = vec![held(false)];
+    known.held = vec![held(Word::Dismissed)];
     assert_eq!(counts(&known, &[quote]), [0, 0, 0, 1]);
     assert_eq!(counts(&known, &[seen(at("03-01T10:01:00"), "501")]), [0, 1, 0, 0]);
+}
+
+#[test]
+fn the_first_closes_are_compared_too() {
+    let live = Some(("2024-02-29T00:00:00Z".parse().unwrap(), price("100")));
+    let none = Known { live, ..Known::default() };
+    // Another company's: the newest is a question, and the older ones wait behind it.
+    let other = [seen(day("02-27"), "20"), seen(day("02-28"), "20.5"), seen(day("02-29"), "21")];
+    assert_eq!(counts(&none, &other), [0, 1, 2, 0]);
+    assert_eq!(verdict(&none, &other).unwrap().hold[0].seen.when, day("02-29"));
+    assert!(verdict(&none, &[seen(day("02-29"), "0.1")]).is_err());
+    // What has grown over years is no jump: each is judged by the one after it.
+    let grown = [
+        seen(day("01-02"), "20"),
+        seen(day("01-20"), "28"),
+        seen(day("02-10"), "40"),
+        seen(day("02-20"), "58"),
+    ];
+    let grown: Vec<Seen> = grown.into_iter().chain([seen(day("02-29"), "80")]).collect();
+    assert_eq!(counts(&none, &grown), [5, 0, 0, 0]);
+    let days: Vec<When> = verdict(&none, &grown).unwrap().take.iter().map(|(seen, _)| seen.when).collect();
+    assert!(days.is_sorted(), "and appended by time");
+}
+
+#[test]
+fn closes_before_the_first_known_one_are_compared_with_it() {
+    let known = last_closes(&[("02-28", "100"), ("02-29", "101")]);
+    assert_eq!(counts(&known, &[seen(day("02-26"), "98"), seen(day("02-27"), "99")]), [2, 0, 0, 0]);
+    assert_eq!(counts(&known, &[seen(day("02-26"), "9.8"), seen(day("02-27"), "9.9")]), [0, 1, 1, 0]);
+}
+
+#[test]
+fn what_waits_is_dismissed_when_another_price_stands_at_its_time() {
+    let mut known = last_closes(&[("02-26", "100")]);
+    known.held = vec![before(seen(day("02-27"), "250"), Word::Waits)];
+    let corrected = verdict(&known, &[seen(day("02-27"), "101")]).unwrap();
+    assert_eq!((corrected.take.len(), corrected.dismiss.len()), (1, 1));
+    let other = verdict(&known, &[seen(day("02-28"), "101")]).unwrap();
+    assert_eq!(other.dismiss, [], "another day says nothing about it");
+    // Killed in between: the price stands, and the question still waits.
+    known.closes = last_closes(&[("02-26", "100"), ("02-27", "101")]).closes;
+    let again = verdict(&known, &[seen(day("02-27"), "101")]).unwrap();
+    assert_eq!((again.take.len(), again.dismiss.len()), (0, 1));
+}
+
+#[test]
+fn what_was_accepted_and_stands_no_more_is_another_question() {
+    let mut known = last_closes(&[("02-26", "100")]);
+    let answer = [seen(day("02-27"), "250")];
+    assert_eq!(verdict(&known, &answer).unwrap().hold[0].after, Position(0));
+    known.held = vec![before(answer[0], Word::Accepted)];
+    assert_eq!(verdict(&known, &answer).unwrap().hold[0].after, Position(9));
+    known.held.push(before(answer[0], Word::Waits));
+    assert_eq!(counts(&known, &answer), [0, 0, 1, 0]);
+}
+
+#[test]
+fn a_day_that_goes_on_is_counted() {
+    let judged = verdict(&Known::default(), &[seen(day("02-29"), "1"), seen(day("03-01"), "1")]).unwrap();
+    assert_eq!((judged.take.len(), judged.passed_over), (1, 1));
 }
