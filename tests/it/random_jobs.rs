@@ -76,10 +76,12 @@ impl RandomJobs {
         self.send(commands, job_id, command).await;
     }
 
-    /// The due time after the one that was drawn last. Those that are a little ahead are taken as well.
+    /// The due time after the one that was drawn last, or after one or two that nobody asked for. Those that are a little ahead
+    /// are taken as well.
     fn next_due(&mut self, job_id: JobId) -> JobCommand {
         let now = Clock::System.now();
-        let after = self.due.get(&job_id).copied().unwrap_or(now);
+        let missed = TimeDelta::seconds(self.below(3) as i64);
+        let after = self.due.get(&job_id).copied().unwrap_or(now) + missed;
         let due_at = first_due_after(&Schedule::Interval { seconds: 1 }, after).unwrap();
         self.due.insert(job_id, due_at.min(now + TimeDelta::minutes(4)));
         self.runs.push((job_id, job_id.run_due(due_at), 1));
