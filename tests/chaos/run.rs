@@ -138,6 +138,7 @@ impl Run {
         let pool = system.pool().await;
         let retried = judge::retry_given_up(&pool, &mut caller, &mut memory).await;
         let settled = judge::settle(&pool).await;
+        jobs::carried_out(&pool).await;
         let removed = jobs::remove(&mut caller, &pool).await;
         for (request, answer) in [defined, removed] {
             memory.take(&request, &answer);

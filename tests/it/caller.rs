@@ -13,6 +13,8 @@ use rand::{RngExt, SeedableRng};
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::processes::http;
+
 /// How long a command is sent again before the run has failed.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// How long one attempt may take.
@@ -109,7 +111,7 @@ pub struct Caller {
 
 impl Caller {
     pub fn new(addresses: &[SocketAddr], seed: u64, seen: Arc<Seen>) -> Self {
-        let http = reqwest::Client::builder().timeout(ATTEMPT).build().unwrap();
+        let http = http().timeout(ATTEMPT).build().unwrap();
         let bases: Vec<String> = addresses.iter().map(|address| format!("http://{address}")).collect();
         let mut random = StdRng::seed_from_u64(seed);
         let turn = random.random_range(0..bases.len());

@@ -237,10 +237,15 @@ pub fn free_address() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
+/// A client of the servers of this machine, which needs none of its certificates: to read them takes fifty milliseconds.
+pub fn http() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().tls_certs_only([])
+}
+
 /// Waits until the API answers that it is alive.
 pub async fn answers(address: SocketAddr) {
     let began = Instant::now();
-    let http = reqwest::Client::new();
+    let http = http().build().unwrap();
     loop {
         let asked =
             http.get(format!("http://{address}/healthz")).timeout(Duration::from_secs(1)).send().await;

@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::environment;
-use crate::processes::Place;
+use crate::processes::{Place, http};
 use crate::service::{EVENT_STREAMS_MAX, Service};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ type Seen = (i64, String);
 impl Client {
     fn new(address: SocketAddr, query: &str) -> Self {
         let url = format!("http://{address}/v1/events{query}");
-        Self { http: reqwest::Client::new(), url, last_id: None, seen: Vec::new() }
+        Self { http: http().build().unwrap(), url, last_id: None, seen: Vec::new() }
     }
 
     async fn connect(&self) -> Option<reqwest::Response> {
@@ -146,7 +146,7 @@ async fn twenty_streams_and_twenty_pollers_that_come_and_go_see_every_event_once
             client.seen
         });
         readers.spawn(async move {
-            let (http, mut random) = (reqwest::Client::new(), StdRng::seed_from_u64(1_000 + seed));
+            let (http, mut random) = (http().build().unwrap(), StdRng::seed_from_u64(1_000 + seed));
             let (mut next, mut seen) = ("0".to_owned(), Vec::<Seen>::new());
             let began = Instant::now();
             while seen.last().is_none_or(|last| last.0 < head) {

@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::environment;
 use crate::ledger::Ledger;
 use crate::load::{Load, assert_promises_kept, tally};
-use crate::processes::{Place, Process, answers, free_address};
+use crate::processes::{Place, Process, answers, free_address, http};
 use crate::random_history::RandomHistory;
 use crate::read_models::{dump, reached};
 
@@ -179,7 +179,7 @@ async fn portfolios(http: &reqwest::Client, address: SocketAddr) -> Vec<String> 
 }
 
 async fn readers(address: SocketAddr, stop: &Arc<AtomicBool>, reads: &Arc<AtomicU64>) -> JoinSet<Duration> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+    let http = http().timeout(Duration::from_secs(20)).build().unwrap();
     let ids = portfolios(&http, address).await;
     let mut all = JoinSet::new();
     for n in 0..READERS {

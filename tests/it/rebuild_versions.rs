@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use sqlx::PgPool;
 
 use crate::environment;
-use crate::processes::{Place, Process, answers, free_address};
+use crate::processes::{Place, Process, answers, free_address, http};
 
 const TABLES: [&str; 7] = ["ledgers", "entries", "holdings", "lots", "cash", "checkpoints", "parked_streams"];
 
@@ -125,7 +125,7 @@ fn build_newer(folder: &Path) -> PathBuf {
 }
 
 async fn post(address: SocketAddr, path: &str, body: Value) -> Value {
-    let request = reqwest::Client::new().post(format!("http://{address}{path}")).json(&body);
+    let request = http().build().unwrap().post(format!("http://{address}{path}")).json(&body);
     let answer = request.send().await.unwrap();
     let status = answer.status();
     let body: Value = answer.json().await.unwrap();

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::caller::Caller;
 use crate::line::{End, Line};
 use crate::own_servers::{Ground, Postgres};
-use crate::processes::{Process, answers, free_address};
+use crate::processes::{Process, answers, free_address, http};
 
 /// What is allowed beyond the second in which a client is told: this machine has other things to do.
 const SLACK: Duration = Duration::from_millis(500);
@@ -26,6 +26,7 @@ pub struct Stage {
     /// What a client may act upon: paths of a portfolio, and an asset.
     pub portfolio: String,
     pub asset: String,
+    http: reqwest::Client,
     _ground: Ground,
 }
 
@@ -68,6 +69,7 @@ impl Stage {
             address,
             portfolio: String::new(),
             asset: String::new(),
+            http: http().build().unwrap(),
             _ground: ground,
         };
         let mut caller = stage.caller();
@@ -97,13 +99,13 @@ impl Stage {
     }
 
     pub async fn get(&self, path: &str) -> Told {
-        told(reqwest::Client::new().get(format!("http://{}{path}", self.address))).await
+        told(self.http.get(format!("http://{}{path}", self.address))).await
     }
 
     /// Reads over and over until it is told to come back; how it was.
     pub fn read_until_told(&self) -> impl Future<Output = Told> + use<> {
         let address = format!("http://{}{}/events?limit=500", self.address, self.portfolio);
-        let http = reqwest::Client::new();
+        let http = self.http.clone();
         async move {
             loop {
                 let told = told(http.get(&address)).await;
@@ -115,7 +117,7 @@ impl Stage {
     }
 
     pub async fn post(&self, path: &str, body: &Value) -> Told {
-        told(reqwest::Client::new().post(format!("http://{}{path}", self.address)).json(body)).await
+        told(self.http.post(format!("http://{}{path}", self.address)).json(body)).await
     }
 
     /// Everything that a client may ask for, all at once: each is told within a second to come back.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::processes::http;
+
 /// Somebody with a portfolio.
 pub struct Trader {
     http: reqwest::Client,
@@ -17,7 +19,7 @@ impl Trader {
     /// Registers, lists an asset and opens a portfolio.
     pub async fn start(address: SocketAddr) -> Self {
         let mut client = Self {
-            http: reqwest::Client::new(),
+            http: http().build().unwrap(),
             base: format!("http://{address}/v1"),
             portfolio: String::new(),
         };
