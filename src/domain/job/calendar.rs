@@ -8,7 +8,7 @@
 //!
 //! "At fixed hours" is every crontab whose hour field leaves an hour out. A day that a zone skipped as a whole (Apia had no
 //! 30 December 2011) is a skipped hour of 24. So a job of once a day has one run for each day of the calendar, whatever the
-//! clocks do: [`due_of`] maps each time on the wall to one instant, and never turns their order around.
+//! clocks do: `due_of` maps each time on the wall to one instant, and never turns their order around.
 
 use chrono::{DateTime, LocalResult, NaiveDateTime, Offset, SubsecRound, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | shards assigned | load their open runs, go on from the place of what was loaded |
 //! | shards revoked | forget their runs; what is carried out goes on under its lease |
-//! | a run may begin and a slot is free | a task takes its lease and works (see [`attempt`]), while this loop goes on reading |
+//! | a run may begin and a slot is free | a task takes its lease and works (see `attempt`), while this loop goes on reading |
 //! | somebody else has the lease | asked again when it ends |
 //! | a slot is free and a run of any shard has waited for seconds | this process takes it: leases, not shards, say who works |
 //! | a run is cancelled | the task here is stopped; elsewhere the lease says so, and is looked at every second |
