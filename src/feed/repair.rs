@@ -4,10 +4,13 @@
 //! this reader has ever seen is looked up: its checkpoints may have been restored together with the log, and then nothing else is left
 //! that knows of the other history.
 
+use std::panic::resume_unwind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Error, metric};
 use crate::domain::ids::{Epoch, Position, Shard};
@@ -18,7 +21,7 @@ use crate::postgres::answered;
 use crate::retry::Backoff;
 
 /// How much one answer may bring: events, and bytes, roughly.
-const EVENTS_MAX: usize = 5_000;
+const EVENTS_MAX: usize = 8_000;
 const BYTES: usize = 8 << 20;
 
 /// Asks the store, and knows when it may be asked again after it did not answer.
@@ -26,9 +29,17 @@ const BYTES: usize = 8 << 20;
 pub(super) struct Repair {
     pool: PgPool,
     chunk: ChunkSize,
-    witness: Witness,
+    witness: Arc<Witness>,
+    asking: Option<Asking>,
     pauses: Backoff,
     not_before: Option<Instant>,
+}
+
+/// A question under way, in a task of its own: reading is work, which goes on while the reader folds what came before.
+#[derive(Debug)]
+struct Asking {
+    places: Vec<(Shard, Position)>,
+    answer: AbortOnDropHandle<Result<Answer, event_store::Error>>,
 }
 
 /// What the store said.
@@ -55,7 +66,8 @@ impl Repair {
         Self {
             pool,
             chunk: ChunkSize::new(EVENTS_MAX, BYTES),
-            witness: Witness::default(),
+            witness: Arc::default(),
+            asking: None,
             pauses: Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2)),
             not_before: None,
         }
@@ -67,12 +79,16 @@ impl Repair {
     }
 
     /// Reads what comes after these places. None if the store is away: everything known of it is in doubt then.
-    /// Cancel-safe.
+    /// Cancel-safe: to ask the same again is to wait on.
     ///
     /// # Errors
     /// What trying again does not change.
     pub(super) async fn ask(&mut self, asked: &[(Shard, Position)]) -> Result<Option<Answer>, Error> {
-        let answer = answered(self.try_ask(asked)).await;
+        let under_way = self.asking.take().filter(|asking| asking.places == asked);
+        let asking = under_way.unwrap_or_else(|| self.begin(asked));
+        let asking = self.asking.insert(asking);
+        let answer = (&mut asking.answer).await.unwrap_or_else(|ended| resume_unwind(ended.into_panic()));
+        self.asking = None;
         let Some(answer) = self.settle(answer)? else { return Ok(None) };
         self.chunk.observe(&answer.slice.events);
         if let Some(newest) = answer.slice.events.last() {
@@ -87,11 +103,13 @@ impl Repair {
         self.witness.saw(Place::from(event));
     }
 
-    /// Whether the store is there and has the newest place that this reader has seen. Cancel-safe.
+    /// Whether the store is there and has the newest place that this reader has seen. Cancel-safe. What was asked before
+    /// is asked anew: it may have been another store.
     ///
     /// # Errors
     /// A fork, and what trying again does not change.
     pub(super) async fn recognises(&mut self) -> Result<bool, Error> {
+        self.asking = None;
         let checked = answered(self.witness.check(&self.pool)).await;
         match self.settle(checked)? {
             Some(PlaceCheck::Fork { reason }) => Err(Error::Fork(reason)),
@@ -149,17 +167,12 @@ impl Repair {
         }
     }
 
-    async fn try_ask(&self, asked: &[(Shard, Position)]) -> Result<Answer, event_store::Error> {
-        if let PlaceCheck::Fork { reason } = self.witness.check(&self.pool).await? {
-            return Err(event_store::Error::Fork { reason });
-        }
-        // The epoch first: should another begin between the statements, its events are asked about again.
-        let epoch = read::epoch_at_head(&self.pool).await?;
+    fn begin(&self, asked: &[(Shard, Position)]) -> Asking {
         // Two at least: the first one is the reader's own.
         let limit_per_shard = (self.chunk.events() / asked.len().max(1)).max(2);
-        let limit = i64::try_from(limit_per_shard).unwrap_or(i64::MAX);
-        let slice = read::shards_after(&self.pool, asked, limit).await?;
-        Ok(Answer { slice, limit_per_shard, epoch })
+        let (pool, witness, places) = (self.pool.clone(), self.witness.clone(), asked.to_vec());
+        let reading = async move { answered(read_after(&pool, &witness, &places, limit_per_shard)).await };
+        Asking { places: asked.to_vec(), answer: AbortOnDropHandle::new(tokio::spawn(reading)) }
     }
 
     /// What the store does not have, and its newest epoch where that matters.
@@ -168,4 +181,20 @@ impl Repair {
         let newest = if missing.is_empty() { Epoch(0) } else { read::epoch_at_head(&self.pool).await? };
         Ok((missing, newest))
     }
+}
+
+async fn read_after(
+    pool: &PgPool,
+    witness: &Witness,
+    places: &[(Shard, Position)],
+    limit_per_shard: usize,
+) -> Result<Answer, event_store::Error> {
+    if let PlaceCheck::Fork { reason } = witness.check(pool).await? {
+        return Err(event_store::Error::Fork { reason });
+    }
+    // The epoch first: should another begin between the statements, its events are asked about again.
+    let epoch = read::epoch_at_head(pool).await?;
+    let limit = i64::try_from(limit_per_shard).unwrap_or(i64::MAX);
+    let slice = read::shards_after(pool, places, limit).await?;
+    Ok(Answer { slice, limit_per_shard, epoch })
 }

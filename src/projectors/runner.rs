@@ -51,7 +51,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { batch_events_max: 4_000, parked_streams_max: 100 }
+        Self { batch_events_max: 8_000, parked_streams_max: 100 }
     }
 }
 
@@ -199,9 +199,10 @@ impl<M: ReadModel> Runner<M> {
         tokio::pin!(projected);
         loop {
             tokio::select! {
+                // The feed first, so that it reads while the batch is folded.
                 biased;
-                projected = &mut projected => return projected,
                 item = feed.next(), if ahead.has_room(*batch_events_max) => ahead.put(item),
+                projected = &mut projected => return projected,
             }
         }
     }

@@ -64,6 +64,7 @@ mod silence;
 mod small_disk;
 mod stage;
 mod status;
+mod store_feed;
 mod trader;
 mod verify_damage;
 mod verify_topic;
