@@ -51,7 +51,7 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { batch_events_max: 8_000, parked_streams_max: 100 }
+        Self { batch_events_max: 4_000, parked_streams_max: 100 }
     }
 }
 
