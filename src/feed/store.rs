@@ -110,6 +110,8 @@ impl Reader {
                     pauses.reset();
                     doubtful = !more && listener.wait(POLL_EVERY).await == Wake::Lost;
                 }
+                // The process is ending, and its readers have.
+                Err(_) if self.pool.is_closed() => return std::future::pending().await,
                 Err(Error::Store(error)) if error.is_transient() => {
                     if pauses.count() == 0 {
                         tracing::warn!(%error, "the log cannot be read; trying again until it can");

@@ -274,6 +274,8 @@ async fn asked_to_end_it_finishes_what_was_begun_within_ten_seconds() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert!(ended.success(), "{ended}: {}", stage.process.last_words());
+    let said = stage.process.said_lately();
+    assert!(!said.contains("trying again"), "an end is nothing to be alarmed about: {said}");
     assert_eq!(late.await.unwrap(), "HTTP/1.1 201", "what was begun is answered");
 
     let (log, _) = commands_in_log(&pool).await;
