@@ -71,12 +71,14 @@ impl Conflated {
         place: Option<Place>,
         read: impl Future<Output = Result<Kept, Problem>>,
     ) -> Result<Arc<Kept>, Problem> {
-        let slot = self.slot(question);
+        let (slot, arrived) = (self.slot(question), Instant::now());
         let Ok(mut kept) = tokio::time::timeout(TURN_WITHIN, slot.kept.lock()).await else {
             return read.await.map(Arc::new);
         };
+        // What was begun after somebody came is new enough for them, however long it took: else those who wait for a slow
+        // answer would read it once more, one behind the other.
         if let Some(kept) = &*kept
-            && kept.asked.elapsed() < good_for
+            && (kept.asked >= arrived || kept.asked.elapsed() < good_for)
             && kept.has_seen(place)
         {
             return Ok(Arc::clone(kept));
@@ -143,6 +145,25 @@ mod tests {
         assert_eq!(too_old.ok().unwrap().as_of.position, Position(3));
         let other = conflated.get("r".into(), LONG, None, source.read()).await;
         assert_eq!(other.ok().unwrap().as_of.position, Position(4));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_slow_answer_takes_one_that_was_begun_since() {
+        let (conflated, source) = (Conflated::default(), Source::default());
+        // Slower than an answer is good for: what was read is too old the moment it is there.
+        let slow = || async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            source.read().await
+        };
+        let ask = || conflated.get("q".into(), Duration::from_millis(1), None, slow());
+        let others = async {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            futures::future::join_all((0..32).map(|_| ask())).await
+        };
+        let (first, others) = tokio::join!(ask(), others);
+        assert_eq!(first.ok().unwrap().as_of.position, Position(1));
+        let seen = others.into_iter().map(|kept| kept.ok().unwrap().as_of.position);
+        assert!(seen.into_iter().all(|position| position == Position(2)), "one of them reads for all");
     }
 
     #[tokio::test]
