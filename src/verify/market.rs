@@ -441,8 +441,16 @@ impl Source {
         if self.close_day.as_ref().is_none_or(|newest| *newest < day) {
             self.close_day = Some(day.clone());
         }
-        if self.closes.get(&day).is_none_or(|known| known.price != new.price) {
-            self.closes.insert(day, new);
+        match self.closes.get_mut(&day) {
+            // The same price; only its volume may be news.
+            Some(known) if known.price == new.price => {
+                if new.volume.is_some() {
+                    known.volume = new.volume;
+                }
+            }
+            _ => {
+                self.closes.insert(day, new);
+            }
         }
     }
 }

@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::Request;
 use insight::projectors::rebuild::rebuild;
 use insight::projectors::risk::Engine;
+use insight::verify::verify;
 use serde_json::json;
 
 use crate::environment::{self, TestDatabase};
@@ -111,6 +112,23 @@ async fn what_was_written_can_be_read() {
         (&closes["items"][0]["day"], &closes["items"][0]["price"]),
         (&json!("2024-01-08"), &json!("112"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_can_be_told_after_its_close_and_told_anew() {
+    let database = environment::database().await;
+    let service = Service::start(&database);
+    story(&service).await;
+    for volume in [json!("1000"), json!(null), json!("1200")] {
+        let close = json!({"asset": "ACME", "price": "112.0", "day": "2024-01-08", "volume": volume});
+        assert_eq!(service.post("/v1/prices", close).await.status, 200);
+    }
+    project(&database).await;
+    let closes = ok(&service, "/v1/assets/ACME/prices").await.body;
+    let volumes: Vec<_> = closes["items"].as_array().unwrap().iter().map(|close| &close["volume"]).collect();
+    assert_eq!(volumes, [&json!("1200"), &json!(null)], "{closes}");
+    let report = verify(&database.pool).await.unwrap();
+    assert!(report.is_clean(), "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -177,11 +177,19 @@ impl History {
     }
 
     pub fn close(&mut self, asset: AssetId, price: &str, currency: &str, day: u32) {
+        self.close_with(asset, price, currency, day, None);
+    }
+
+    fn close_with(&mut self, asset: AssetId, price: &str, currency: &str, day: u32, volume: Option<&str>) {
         let observed = ClosesObserved {
             asset_id: asset,
             source: "exchange".into(),
             currency: currency.parse().unwrap(),
-            closes: vec![Close { day: january(day), price: price.parse().unwrap(), volume: None }],
+            closes: vec![Close {
+                day: january(day),
+                price: price.parse().unwrap(),
+                volume: volume.map(|volume| volume.parse().unwrap()),
+            }],
         };
         self.record(asset.price_stream(), PriceEvent::ClosesObserved(observed));
     }
@@ -223,7 +231,14 @@ impl History {
                 7 | 8 => self.sell(id, asset, "1", &price, day),
                 9 => self.deposit(id, "1000", "USD", day),
                 10 => self.tick(asset, &price, currency, noon(2) + TimeDelta::seconds(i64::from(i))),
-                _ => self.close(asset, &price, currency, day),
+                _ => {
+                    // The volume is told with the price, later, told anew, or never.
+                    let told =
+                        [&[None][..], &[Some("70")], &[None, Some("80")], &[Some("90"), Some("91"), None]];
+                    for volume in told[i as usize % told.len()] {
+                        self.close_with(asset, &price, currency, day, *volume);
+                    }
+                }
             }
         }
         let basis =

@@ -37,7 +37,7 @@ pub struct Changed {
     /// The asset is new here, or its live price is another (its value, its time or where it is from).
     pub live: bool,
     /// The closes to write, one a day, by day: the last of the event for each. Closes that the table knows to be
-    /// the same are left out; of days before the latest it cannot know.
+    /// the same are left out; of days before the latest it cannot know, and of volumes it knows nothing.
     pub closes: Vec<Close>,
 }
 
@@ -160,7 +160,9 @@ impl PriceTable {
 
 fn closes_to_write(closes: &[Close], known: Option<&LastClose>) -> Vec<Close> {
     let by_day: BTreeMap<NaiveDate, &Close> = closes.iter().map(|close| (close.day, close)).collect();
-    let is_known = |close: &Close| known.is_some_and(|k| k.day == close.day && k.price == close.price);
+    let is_known = |close: &Close| {
+        close.volume.is_none() && known.is_some_and(|k| k.day == close.day && k.price == close.price)
+    };
     by_day.into_values().filter(|close| !is_known(close)).cloned().collect()
 }
 

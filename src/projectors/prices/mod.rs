@@ -160,9 +160,10 @@ impl Prices {
             self.closes.insert(key, CloseChange { last: new, overwrites: false });
             return;
         };
-        let price = |close: &Option<NewClose>| close.as_ref().map(|close| close.price);
-        if price(&before.last) != price(&new) {
-            *before = CloseChange { last: new, overwrites: true };
+        match (&mut before.last, &new) {
+            (Some(last), Some(new)) if last.price == new.price => last.volume = new.volume.or(last.volume),
+            (None, None) => {}
+            _ => *before = CloseChange { last: new, overwrites: true },
         }
     }
 }
@@ -317,6 +318,20 @@ mod tests {
             after(&[close("5", 1), close("5", 2)]),
             CloseChange { last: close("5", 1), overwrites: false }
         );
+    }
+
+    #[test]
+    fn a_volume_that_is_told_later_joins_its_close() {
+        let of = |price: &str, volume: Option<&str>, position: i64| {
+            Some(NewClose {
+                volume: volume.map(|volume| volume.parse().unwrap()),
+                ..close(price, position).unwrap()
+            })
+        };
+        let told = after(&[of("5", None, 1), of("5", Some("20"), 2), of("5", None, 3)]);
+        assert_eq!(told, CloseChange { last: of("5", Some("20"), 1), overwrites: false });
+        let another = after(&[of("5", Some("20"), 1), of("6", None, 2)]);
+        assert_eq!(another, CloseChange { last: of("6", None, 2), overwrites: true });
     }
 
     #[test]
