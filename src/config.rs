@@ -102,6 +102,11 @@ pub struct Http {
     /// Retry-After
     #[arg(long, env = "EVENT_STREAMS_MAX", default_value_t = 256, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]
     pub event_streams_max: usize,
+
+    /// Where this process, whatever its roles, shows /metrics and /healthz and nothing else; the api shows them at
+    /// LISTEN_ADDRESS too
+    #[arg(long, env = "METRICS_ADDRESS", global = true, value_name = "HOST:PORT")]
+    pub metrics_address: Option<SocketAddr>,
 }
 
 /// Bounds of the write side.

@@ -1,7 +1,7 @@
 //! What the process says about itself: logs on standard error, metrics for Prometheus.
 //!
 //! Both are installed once a process, by whoever starts it; everybody else only uses the `tracing` and `metrics` macros. The
-//! metrics come without a server of their own: the api serves what [`MetricsHandle::render`] gives.
+//! metrics come without a server of their own: whoever is asked over HTTP serves what [`MetricsHandle::render`] gives.
 
 use std::io::IsTerminal;
 use std::thread;
@@ -16,9 +16,11 @@ const FILTERS: [&str; 2] = ["LOG", "RUST_LOG"];
 /// How often the recorder moves its raw samples into buckets, so that they do not pile up while nobody scrapes.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
-/// Buckets of every histogram whose name ends in `_seconds`: from a group commit to a slow rebuild.
-const SECONDS: [f64; 16] =
-    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// Buckets of every histogram whose name ends in `_seconds`: from a group commit to a backup of an hour.
+const SECONDS: [f64; 18] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+    600.0, 3_600.0,
+];
 
 /// Buckets of every other histogram: counts and sizes, in powers of four.
 const COUNTS: [f64; 11] =

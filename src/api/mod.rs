@@ -45,7 +45,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::operations::Check;
+use self::operations::{Check, RenderMetrics};
 use self::problem::Problem;
 use self::read::conflated::Conflated;
 use self::read::remembered::Remembered;
@@ -66,8 +66,8 @@ pub struct Parts {
     pub clock: Clock,
     /// What must work for this process to be ready, by name.
     pub checks: Vec<(&'static str, Check)>,
-    /// Writes the metrics in Prometheus' text format.
-    pub render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// Writes the metrics of this process.
+    pub render_metrics: RenderMetrics,
     /// Tells how the installation is doing.
     pub status: AskStatus,
     /// How many clients may follow the log at once.
@@ -88,7 +88,7 @@ struct Api {
     analysing: Semaphore,
     clock: Clock,
     checks: Vec<(&'static str, Check)>,
-    render_metrics: Box<dyn Fn() -> String + Send + Sync>,
+    render_metrics: RenderMetrics,
     status: AskStatus,
     tail: LogTail,
     event_streams: Arc<Semaphore>,

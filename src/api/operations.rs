@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
 use futures::future::{BoxFuture, join_all};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,6 +17,9 @@ use super::Api;
 
 /// What tells whether a part is ready: nothing, or the reason why it is not.
 pub type Check = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// Writes the metrics in Prometheus' text format.
+pub type RenderMetrics = Box<dyn Fn() -> String + Send + Sync>;
 
 /// A check that takes longer says enough.
 const CHECK_MAX: Duration = Duration::from_millis(900);
@@ -75,8 +79,21 @@ pub(super) async fn readiness(State(api): State<Arc<Api>>) -> Response {
     responses((status = 200, description = "Metrics in Prometheus' text format", body = String,
         content_type = "text/plain; version=0.0.4")))]
 pub(super) async fn metrics(State(api): State<Arc<Api>>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], (api.render_metrics)())
-        .into_response()
+    exposition((api.render_metrics)())
+}
+
+fn exposition(metrics: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics).into_response()
+}
+
+/// The face of a process that has no other: whether it lives, and its metrics.
+pub fn router(render_metrics: RenderMetrics) -> Router {
+    let render_metrics = Arc::new(render_metrics);
+    Router::new()
+        .route("/healthz", get(health))
+        .route("/metrics", get(move || std::future::ready(exposition(render_metrics()))))
+        .fallback(super::unknown_route)
+        .method_not_allowed_fallback(super::unknown_method)
 }
 
 /// This document

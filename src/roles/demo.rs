@@ -148,6 +148,8 @@ fn start(arguments: &[&str], number: usize, settings: &Settings, logs: &Path) ->
     let Bus { kafka_brokers, kafka_topic_prefix } = &settings.bus;
     let child = Command::new(program)
         .args(arguments)
+        // One address is not for nine of them.
+        .env_remove("METRICS_ADDRESS")
         // In the environment, not among the arguments: they may hold a password.
         .envs(database_url.as_ref().map(|url| ("DATABASE_URL", url)))
         .envs(kafka_brokers.as_ref().map(|brokers| ("KAFKA_BROKERS", brokers)))

@@ -20,6 +20,7 @@ pub mod rebuild;
 mod relay;
 pub mod replay;
 mod schedule;
+mod scrape;
 pub mod seal;
 pub mod status;
 pub mod topics;

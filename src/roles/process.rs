@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::info;
 
-use super::{Role, api, epoch, project, relay, schedule, work};
+use super::{Role, api, epoch, project, relay, schedule, scrape, work};
 use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config::{self, Settings};
@@ -44,6 +44,7 @@ impl Process {
         roles: &[Role],
     ) -> anyhow::Result<Self> {
         let metrics = telemetry::metrics_recorder(metrics::describe)?;
+        scrape::spawn(&settings, &shutdown, &metrics).await?;
         // The api does not need the bus, and must not be kept from starting by it.
         if let Some(kafka) = kafka(&settings).filter(|_| roles.iter().any(|role| *role != Role::Api)) {
             check_topics(&kafka).await?;

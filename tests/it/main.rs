@@ -34,6 +34,7 @@ mod load;
 mod log_verbs;
 mod market_data;
 mod market_data_processes;
+mod metrics;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;
 mod parked;
