@@ -70,4 +70,5 @@ mod verify_damage;
 mod verify_topic;
 mod working;
 mod working_group;
+mod working_parked;
 mod working_stage;
