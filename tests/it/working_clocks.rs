@@ -1,18 +1,20 @@
-//! Scheduled work where a clock is wrong.
+//! Scheduled work by the clock: where one is wrong, and since when a run has waited.
 
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use insight::clock::{Clock, ManualClock};
 use insight::commands::{Command, Commands, Settings};
-use insight::domain::ids::JobId;
+use insight::domain::ids::{JobId, RunId};
 use insight::domain::job::{
     FailRun, FinishRun, JobCommand, JobEvent, JobKind, JobSettings, Overlap, ScheduleRun,
 };
+use insight::queries::status;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::ledger::request;
-use crate::working_stage::{WorkingStage, every};
+use crate::working_stage::{SOON, WorkingStage, eventually, every};
 
 async fn now(stage: &WorkingStage) -> DateTime<Utc> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(&stage.database.pool).await.unwrap()
@@ -88,4 +90,26 @@ async fn whoever_ends_a_run_with_a_fast_clock_takes_no_due_time_that_has_not_com
     let events = stage.events(job_id).await;
     let [JobEvent::JobDefined(defined)] = &events[..] else { panic!("{events:?}") };
     assert!(defined.defined_at <= now(&stage).await, "{defined:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_is_tried_again_has_waited_since_then_and_not_since_it_was_due() {
+    let stage = WorkingStage::new().await;
+    let _models = stage.read_models();
+    let week_ago = now(&stage).await - TimeDelta::days(7);
+    let once = JobSettings { attempts_max: 1, ..every(3600, JobKind::Verify) };
+    let job = stage.define_at("hourly", once, week_ago - TimeDelta::hours(1)).await;
+    let due_at = DateTime::from_timestamp(week_ago.timestamp() / 3600 * 3600, 0).unwrap();
+    stage.command(job, JobCommand::ScheduleRun(ScheduleRun { due_at })).await;
+    let run_id = job.run_due(due_at);
+    let fail = FailRun { run_id, attempt: 1, started_at: due_at, reason: "no".into() };
+    stage.command(job, JobCommand::FailRun(fail)).await;
+    let new_run_id = RunId(Uuid::now_v7());
+    stage.command(job, JobCommand::RetryRun { run_id, new_run_id }).await;
+    let work = eventually("an open run", SOON, async || {
+        let work = status::load(&stage.database.pool, None).await.unwrap().work;
+        if work.open_runs == 1 { Ok(work) } else { Err(work) }
+    })
+    .await;
+    assert!((0.0..60.0).contains(&work.waiting_seconds), "{work:?}");
 }

@@ -20,7 +20,7 @@ use crate::queries::job_plan::{KnownJob, OpenRun};
 
 /// Since when a run waits: what has waited longest is first.
 fn from(run: &OpenRun) -> DateTime<Utc> {
-    run.retry_at.unwrap_or(run.due_at)
+    run.retry_at.unwrap_or(run.scheduled_at)
 }
 
 /// Where an event stands in the log.
@@ -248,7 +248,7 @@ impl Board {
         wait.min()
     }
 
-    /// Seconds since the oldest open run of our shards could have begun.
+    /// Seconds since the first of the open runs of our shards could have begun: of one that is tried again, since that was asked for.
     pub fn oldest_seconds(&self, now: DateTime<Utc>) -> f64 {
         let oldest = self.open.values().map(from).min();
         oldest.map_or(0.0, |from| (now - from).as_seconds_f64().max(0.0))

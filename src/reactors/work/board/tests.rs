@@ -140,6 +140,14 @@ fn what_the_log_was_asked_for_counts_and_what_is_older_than_that_does_not() {
 }
 
 #[test]
+fn a_run_that_is_tried_again_is_as_old_as_the_wish() {
+    let mut board = board(1, &[]);
+    let again = scheduled(1, 7 * 86_400);
+    board.take(logged(11, 3), &again, (now(), Instant::now()));
+    assert!((board.oldest_seconds(now()) - 3.0).abs() < 1e-9);
+}
+
+#[test]
 fn a_run_that_is_cancelled_does_not_begin_again() {
     let (mut board, at) = (board(1, &[(1, 10), (2, 5)]), Instant::now());
     assert_eq!(started(&mut board, at), Some(run(1)));
