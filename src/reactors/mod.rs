@@ -13,7 +13,7 @@
 //! | a job is due | no run | the next scheduler sees the same due time, and catches up once |
 //! | `ScheduleRun` is sent | the answer is lost | a due time is taken once: sending it again changes nothing |
 //! | the run is in the log | nobody has it | whoever owns its shard loads the open runs and finds it; if that one is busy, a free worker does |
-//! | a lease is taken | nobody works | it ends by the database's clock, then somebody else takes it |
+//! | a lease is taken | nobody works | it ends by the database's clock, then somebody else takes it; if that clock was put back, the same |
 //! | the log is asked again under the lease | | a run that has ended meanwhile is not begun: who ended it wrote that before the lease was given back |
 //! | the attempt works | half an effect | what it appends has ids made of the run, so that the next attempt repeats nothing; a backup has its name when it is whole |
 //! | `FinishRun` or `FailRun` is sent | the answer is lost | it names run and attempt, and an attempt ends once |

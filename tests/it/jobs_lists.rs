@@ -163,9 +163,15 @@ async fn how_long_runs_wait_is_told_without_a_worker() {
     // Somebody is at it, until the lease ends.
     sqlx::raw_sql("update jobs.runs set retry_at = null").execute(pool).await.unwrap();
     let lease = "insert into job_leases (run_id, job_id, shard, attempt, owner, started_at, leased_until) \
-        select run_id, job_id, 33, 1, 'worker', now(), now() + interval '1 minute' from jobs.runs";
+        select run_id, job_id, 33, 1, 'worker', now(), now() + interval '10 seconds' from jobs.runs";
     sqlx::query(lease).execute(pool).await.unwrap();
     assert_eq!(wait().await, 0.0);
+    // Of a time before the clock was put back.
+    sqlx::raw_sql("update job_leases set leased_until = now() + interval '1 hour'")
+        .execute(pool)
+        .await
+        .unwrap();
+    assert!(wait().await > 3_600.0);
     sqlx::raw_sql("update job_leases set leased_until = now() - interval '1 second'")
         .execute(pool)
         .await

@@ -1,4 +1,4 @@
-//! Scheduled work by the clock: where one is wrong, and since when a run has waited.
+//! Scheduled work where a clock is wrong: that of a process, or that of the database when it is put back.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::ledger::request;
-use crate::working_stage::{SOON, WorkingStage, eventually, every};
+use crate::working_stage::{SOON, WorkingStage, by_hand, eventually, every};
 
 async fn now(stage: &WorkingStage) -> DateTime<Utc> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(&stage.database.pool).await.unwrap()
@@ -90,6 +90,23 @@ async fn whoever_ends_a_run_with_a_fast_clock_takes_no_due_time_that_has_not_com
     let events = stage.events(job_id).await;
     let [JobEvent::JobDefined(defined)] = &events[..] else { panic!("{events:?}") };
     assert!(defined.defined_at <= now(&stage).await, "{defined:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_workers_lease_ends_although_the_clock_of_the_database_was_put_back() {
+    let stage = WorkingStage::new().await;
+    let _models = stage.read_models();
+    let job = stage.define("nightly", by_hand(JobKind::RecomputeRisk)).await;
+    let run = stage.run_now(job).await;
+    let mut first = stage.run("first", &["work"]);
+    let lease = stage.leased(run, SOON).await;
+    first.kill();
+    // By an hour, which is to say that the lease ends an hour later.
+    let put_back = "update job_leases set leased_until = leased_until + interval '1 hour'";
+    assert_eq!(sqlx::query(put_back).execute(&stage.database.pool).await.unwrap().rows_affected(), 1);
+    let _second = stage.run("second", &["work"]);
+    let taken = stage.taken_over(run, &lease, SOON).await;
+    assert_eq!((taken.attempt, taken.lost), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
