@@ -26,7 +26,7 @@ use crate::event_store::{self, read};
 use crate::events::Envelope;
 use crate::postgres::answered;
 use crate::queries::job_plan::OpenRun;
-use crate::reactors::send;
+use crate::reactors::send_until;
 use crate::retry::Backoff;
 
 /// How often the owner says that it lives, how far it is, and asks whether the run is still wanted.
@@ -256,20 +256,21 @@ impl Attempt {
         let mut pauses = Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2));
         let began = Instant::now();
         loop {
-            // Asked each time: whoever has lost the lease writes nothing.
+            // Asked each time, and no batch takes the word when the lease is over.
             if self.renew(lease, &Progress::default()).await == Renewed::Gone {
                 return false;
             }
             let command = Command::Job { job_id, command: command.clone() };
-            let why = match send(&self.parts.commands, command, command_id, run_id.0).await {
-                Ok(_) => return true,
-                // Whatever it is, the log is asked before the run is begun again.
-                Err(Refusal::Rejected(rejection)) => {
-                    info!(%run_id, attempt, %rejection, "the end of an attempt was told before");
-                    return true;
-                }
-                Err(refusal) => refusal,
-            };
+            let why =
+                match send_until(lease.until(), &self.parts.commands, command, command_id, run_id.0).await {
+                    Ok(_) => return true,
+                    // Whatever it is, the log is asked before the run is begun again.
+                    Err(Refusal::Rejected(rejection)) => {
+                        info!(%run_id, attempt, %rejection, "the end of an attempt was told before");
+                        return true;
+                    }
+                    Err(refusal) => refusal,
+                };
             if began.elapsed() > TOLD_WITHIN {
                 warn!(%run_id, attempt, %why, "the end of an attempt cannot be told: it will be tried again");
                 return true;
