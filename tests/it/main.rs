@@ -69,6 +69,7 @@ mod trader;
 mod verify_damage;
 mod verify_topic;
 mod working;
+mod working_backup;
 mod working_clocks;
 mod working_group;
 mod working_parked;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use insight::domain::ids::JobId;
 use insight::domain::job::{JobKind, JobSettings};
 
+use crate::processes::Process;
 use crate::working_stage::{SOON, WorkingStage, by_hand, count, eventually, failed, finished};
 
 const WORKERS: usize = 3;
@@ -80,4 +81,35 @@ async fn three_workers_share_the_runs_and_one_that_is_killed_loses_none() {
         n => Err(n),
     })
     .await;
+    stage.assert_verified().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_takes_long_costs_nobody_a_shard() {
+    let stage = WorkingStage::on_kafka().await;
+    let _base = (stage.run("relay", &["relay"]), stage.read_models());
+    let workers = ["one", "other"].map(|name| stage.run(name, &["work"]));
+    let shared = "select count(*) from job_workers where cardinality(shards) = 4";
+    eventually("shares of the shards", Duration::from_secs(60), async || match stage.count(shared).await {
+        2 => Ok(()),
+        n => Err(n),
+    })
+    .await;
+    let backup = stage.define("backup", by_hand(JobKind::Backup)).await;
+    let change = stage.in_the_way().await;
+    let run = stage.run_now(backup).await;
+    let lease = stage.leased(run, SOON).await;
+    let dealt = || {
+        let said = workers.each_ref().map(Process::said);
+        said.map(|it| it.matches("shards assigned").count() + it.matches("shards revoked").count())
+    };
+    let before = dealt();
+    // Several times what the group would wait for somebody silent.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    assert_eq!((stage.count(shared).await, stage.lease(run).await), (2, Some(lease)));
+    assert_eq!(count(&stage.events(backup).await, finished), 0);
+    change.rollback().await.unwrap();
+    assert_eq!(stage.event(backup, SOON, finished).await.1, 1);
+    assert_eq!(dealt(), before, "nobody was dealt shards anew");
+    stage.assert_verified().await;
 }
