@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::stream::{self, StreamExt};
 use insight::clock::{Clock, ManualClock};
 use insight::commands::{Command, Commands, Settings};
 use insight::domain::ids::{JobId, RunId, Version};
@@ -88,10 +89,11 @@ impl WorkingStage {
     /// Portfolios that each hold something.
     pub async fn portfolios(&self, count: usize) {
         let asset = self.ledger.asset().await;
-        for _ in 0..count {
+        let open = async || {
             let portfolio = self.ledger.portfolio_only(CashMode::Untracked).await;
             self.ledger.send(buy(portfolio, &asset, "3", "7")).await.unwrap();
-        }
+        };
+        stream::iter(0..count).for_each_concurrent(64, |_| open()).await;
     }
 
     pub async fn define(&self, name: &str, settings: JobSettings) -> JobId {
