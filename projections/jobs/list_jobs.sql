@@ -6,11 +6,11 @@ select j.job_id, j.name, j.kind, j.crontab, j.time_zone, j.interval_seconds, j.s
     last.ended_at as "last_ended_at?",
     (select count(*) from jobs.runs r where r.job_id = j.job_id and r.state in ('scheduled', 'retrying')) as "open_runs!",
     (select count(*) from (
-        select from jobs.runs r
-        where r.job_id = j.job_id and r.state = 'failed' and r.retried_by is null
-            and r.scheduled_position > j.defined_position
+        select r.retried_by from jobs.runs r
+        where r.job_id = j.job_id and r.state = 'failed' and r.scheduled_position > j.defined_position
+        order by r.scheduled_position desc
         limit 200
-    ) failed) as "failed_runs!"
+    ) failed where failed.retried_by is null) as "failed_runs!"
 from jobs.jobs j
 left join lateral (
     select r.scheduled_position, r.due_at, r.ended_at,

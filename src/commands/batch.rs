@@ -82,6 +82,21 @@ impl Pending {
     }
 }
 
+/// What time it is when a batch is decided.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Now {
+    /// By the clock of this process.
+    pub ours: DateTime<Utc>,
+    /// For jobs: by this clock or the database's, whichever is earlier. What is taken too early is taken for good.
+    pub of_jobs: DateTime<Utc>,
+}
+
+impl From<DateTime<Utc>> for Now {
+    fn from(ours: DateTime<Utc>) -> Self {
+        Self { ours, of_jobs: ours }
+    }
+}
+
 /// A decided command.
 struct Decided {
     pending: Pending,
@@ -113,7 +128,7 @@ pub(crate) fn form(
     queue: &mut VecDeque<Pending>,
     window: Option<Pending>,
     aggregates: &mut Aggregates,
-    now: DateTime<Utc>,
+    now: Now,
     clock: Instant,
 ) -> Batch {
     let mut window = window;
@@ -165,7 +180,7 @@ pub(crate) fn form(
 }
 
 impl Batch {
-    fn decide(&mut self, pending: Pending, view: &mut View<'_>, bytes: &mut usize, now: DateTime<Utc>) {
+    fn decide(&mut self, pending: Pending, view: &mut View<'_>, bytes: &mut usize, now: Now) {
         let request = Arc::clone(&pending.request);
         let reads: Vec<(StreamId, Version)> = request
             .reads
@@ -176,7 +191,7 @@ impl Batch {
             Err(rejection) => Kind::No(rejection),
             Ok(decision) if decision.parts.is_empty() => Kind::Unchanged,
             Ok(decision) => {
-                let (append, kind) = prepare(&request, decision, view, now);
+                let (append, kind) = prepare(&request, decision, view, now.ours);
                 *bytes += append.parts.iter().flat_map(|p| &p.events).map(|e| e.payload.len()).sum::<usize>();
                 self.appends.push(append);
                 kind

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 
 use super::aggregates::{State, Stream, View};
+use super::batch::Now;
 use super::portfolio_bulk;
 use super::request::{Resolved, ResolvedCommand};
 use crate::domain::asset::{self, Asset, SymbolOwner};
@@ -69,7 +70,7 @@ impl Decision {
 pub(super) fn decide(
     request: &Resolved,
     view: &mut View<'_>,
-    now: DateTime<Utc>,
+    Now { ours: now, of_jobs }: Now,
 ) -> Result<Decision, Rejection> {
     let target = stream(view, &request.target);
     match &request.command {
@@ -138,7 +139,7 @@ pub(super) fn decide(
             if target.version > Version(0) {
                 check_version(request, &target)?;
             }
-            let events = job::decide(as_job(&target).unwrap_or(&Job::initial()), *job_id, command, now)?;
+            let events = job::decide(as_job(&target).unwrap_or(&Job::initial()), *job_id, command, of_jobs)?;
             Ok(Decision::one(&request.target, target.version, events))
         }
         ResolvedCommand::RecomputeRisk(wanted) => {

@@ -124,6 +124,13 @@ pub(crate) struct Resolved {
     pub reads: Vec<StreamId>,
 }
 
+impl Resolved {
+    /// Whether it changes a job or one of its runs.
+    pub(crate) fn is_of_a_job(&self) -> bool {
+        matches!(self.command, ResolvedCommand::Job { .. })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum ResolvedCommand {
     RegisterInvestor(RegisterInvestor),

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::aggregates::Aggregates;
-use super::batch::{self, Batch, COMMANDS_MAX, Pending};
+use super::batch::{self, Batch, COMMANDS_MAX, Now, Pending};
 use super::load::READ_EVENTS;
 use crate::clock::Clock;
 use crate::domain::ids::{Epoch, Position, StreamId};
@@ -70,7 +70,8 @@ impl Writer {
     }
 
     async fn batch(&mut self, queue: &mut VecDeque<Pending>, window: Option<Pending>) -> Result<(), Error> {
-        let batch = batch::form(queue, window, &mut self.aggregates, self.clock.now(), Instant::now());
+        let now = self.now(queue).await?;
+        let batch = batch::form(queue, window, &mut self.aggregates, now, Instant::now());
         let answered = self.append(&batch).await?;
         let settled = batch::settle(batch, &answered, &mut self.aggregates);
         metrics::commands_decided_again(settled.again.len());
@@ -79,6 +80,16 @@ impl Writer {
             queue.push_front(pending);
         }
         Ok(())
+    }
+
+    /// What time it is. The database is asked where a job waits: there are few, and a due time that a fast clock takes is lost.
+    async fn now(&mut self, queue: &VecDeque<Pending>) -> Result<Now, Error> {
+        if !queue.iter().any(|pending| pending.request.is_of_a_job()) {
+            return Ok(self.clock.now().into());
+        }
+        let database = self.appender.now().await?;
+        let ours = self.clock.now();
+        Ok(Now { ours, of_jobs: ours.min(database) })
     }
 
     async fn append(&mut self, batch: &Batch) -> Result<Answered, Error> {

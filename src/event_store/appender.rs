@@ -144,6 +144,14 @@ impl Appender {
         }
     }
 
+    /// The time that events would bear now, by the database's clock. Waits as [`Self::append`] does.
+    ///
+    /// # Errors
+    /// As of [`Self::append`].
+    pub async fn now(&mut self) -> Result<DateTime<Utc>, Error> {
+        Ok(self.append(&[]).await?.recorded_at)
+    }
+
     /// Some append in the batch can never be stored: find it by halves and let the others through.
     async fn halve(&mut self, batch: &[Append], error: &sqlx::Error) -> Result<Answered, Error> {
         if batch.len() == 1 {

@@ -57,6 +57,10 @@ pub struct OpenRun {
     pub attempt: u32,
     /// Before this the attempt may not begin.
     pub retry_at: Option<DateTime<Utc>>,
+    /// When the log took it: a run that is tried again was due long before.
+    pub scheduled_at: DateTime<Utc>,
+    /// Of the last event about it that is known here. What the log says of it later is not.
+    pub position: Position,
 }
 
 /// Jobs and open runs of some shards, as of a place in each.
@@ -77,8 +81,6 @@ pub struct Open {
 pub struct WaitingRun {
     /// The run.
     pub run: OpenRun,
-    /// Of the last event about it that is in the rows.
-    pub position: Position,
     /// Its job.
     pub job: KnownJob,
 }
@@ -149,6 +151,22 @@ macro_rules! known_job {
     };
 }
 
+/// The run in a row that has all of it.
+macro_rules! open_run {
+    ($row:ident, $shard:expr) => {
+        OpenRun {
+            run_id: RunId($row.run_id),
+            job_id: JobId($row.job_id),
+            shard: $shard,
+            due_at: $row.due_at,
+            attempt: number($row.attempt)?,
+            retry_at: $row.retry_at,
+            scheduled_at: $row.scheduled_at,
+            position: Position($row.position),
+        }
+    };
+}
+
 /// Runs of any shard that nobody carries out although they could have begun `waited` ago, the oldest first.
 ///
 /// # Errors
@@ -162,10 +180,8 @@ pub async fn list_waiting_runs(
         .fetch_all(pool)
         .await?;
     let waiting = rows.into_iter().map(|row| {
-        let job_id = JobId(row.job_id);
-        let (run_id, shard, attempt) = (RunId(row.run_id), job_id.stream().shard(), number(row.attempt)?);
-        let run = OpenRun { run_id, job_id, shard, due_at: row.due_at, attempt, retry_at: row.retry_at };
-        Ok(WaitingRun { run, position: Position(row.position), job: known_job!(row, shard) })
+        let shard = JobId(row.job_id).stream().shard();
+        Ok(WaitingRun { run: open_run!(row, shard), job: known_job!(row, shard) })
     });
     waiting.collect()
 }
@@ -199,11 +215,9 @@ pub async fn load_open(pool: &PgPool, shards: &[Shard]) -> Result<Open, Error> {
     }
     let mut runs = Vec::new();
     for row in sqlx::query_file!("projections/jobs/list_open_runs.sql").fetch_all(&mut *tx).await? {
-        let job_id = JobId(row.job_id);
-        let shard = job_id.stream().shard();
+        let shard = JobId(row.job_id).stream().shard();
         if shards.contains(&shard) {
-            let (run_id, attempt) = (RunId(row.run_id), number(row.attempt)?);
-            runs.push(OpenRun { run_id, job_id, shard, due_at: row.due_at, attempt, retry_at: row.retry_at });
+            runs.push(open_run!(row, shard));
         }
     }
     let idle =

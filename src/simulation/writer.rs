@@ -69,7 +69,7 @@ impl Writer {
     pub(super) fn form(&mut self) {
         if matches!(self.stage, Stage::Idle) && !self.queue.is_empty() {
             let now: DateTime<Utc> = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
-            let batch = batch::form(&mut self.queue, None, &mut self.aggregates, now, Instant::now());
+            let batch = batch::form(&mut self.queue, None, &mut self.aggregates, now.into(), Instant::now());
             self.stage = Stage::Formed(batch);
         }
     }

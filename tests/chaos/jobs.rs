@@ -60,6 +60,14 @@ pub async fn judge(pool: &PgPool) -> i64 {
             group by payload ->> 'run_id' having count(*) > 1) as ended)";
     let twice: i64 = sqlx::query_scalar(TWICE).fetch_one(pool).await.unwrap();
     assert_eq!(twice, 0, "a due time is taken once, and a run ends once");
+    // An attempt that failed for good has no time for another one.
+    const ATTEMPTS: &str = "with ends as (select position, event_type, payload ->> 'run_id' as run, payload ->> 'attempt' as attempt, \
+            event_type <> 'RunFailed' or payload ->> 'retry_at' is null as is_last \
+            from events where event_type in ('RunFinished', 'RunFailed', 'RunCancelled')) \
+        select (select count(*) from (select from ends where attempt is not null group by run, attempt having count(*) > 1) as same) \
+            + (select count(*) from ends e join ends last using (run) where last.is_last and e.position > last.position)";
+    let again: i64 = sqlx::query_scalar(ATTEMPTS).fetch_one(pool).await.unwrap();
+    assert_eq!(again, 0, "an attempt ends once, and nothing comes after the end of a run");
     const REQUESTS: &str = "select count(*) from (select from events where event_type = 'RiskRecomputeRequested' \
         group by shard, payload ->> 'run_id' having count(*) > 1) as asked";
     let asked: i64 = sqlx::query_scalar(REQUESTS).fetch_one(pool).await.unwrap();

@@ -129,6 +129,15 @@ async fn what_failed_is_listed_as_far_as_it_can_be_tried_again_and_removed_jobs_
     let looked_at = looked_at(pool, statement, arguments!(None::<i64>, 51_i64)).await;
     // A mean of rows a job, rounded.
     assert!((203..=210).contains(&looked_at), "{looked_at}");
+    // What was tried again makes no room for what the write side has forgotten.
+    let retried = "update jobs.runs set retried_by = run_id where job_id = $1 and scheduled_position > 1060";
+    sqlx::query(retried).bind(JobId::named("fails").0).execute(pool).await.unwrap();
+    let found = list_failed_runs(pool, &PageRequest { limit: 500, after: None }).await.unwrap().data.items;
+    let left = found.iter().filter(|run| run.job == "fails").map(|run| run.scheduled_position);
+    assert!(left.eq((1_051..=1_060).rev()), "{}", found.len());
+    let jobs = list_jobs(pool, &PAGE).await.unwrap().data.items;
+    let failed: Vec<_> = jobs.iter().map(|job| (&*job.name, job.failed_runs)).collect();
+    assert_eq!(failed, [("fails", 10), ("other", 3)]);
 }
 
 #[tokio::test]
@@ -154,9 +163,15 @@ async fn how_long_runs_wait_is_told_without_a_worker() {
     // Somebody is at it, until the lease ends.
     sqlx::raw_sql("update jobs.runs set retry_at = null").execute(pool).await.unwrap();
     let lease = "insert into job_leases (run_id, job_id, shard, attempt, owner, started_at, leased_until) \
-        select run_id, job_id, 33, 1, 'worker', now(), now() + interval '1 minute' from jobs.runs";
+        select run_id, job_id, 33, 1, 'worker', now(), now() + interval '10 seconds' from jobs.runs";
     sqlx::query(lease).execute(pool).await.unwrap();
     assert_eq!(wait().await, 0.0);
+    // Of a time before the clock was put back.
+    sqlx::raw_sql("update job_leases set leased_until = now() + interval '1 hour'")
+        .execute(pool)
+        .await
+        .unwrap();
+    assert!(wait().await > 3_600.0);
     sqlx::raw_sql("update job_leases set leased_until = now() - interval '1 second'")
         .execute(pool)
         .await

@@ -70,5 +70,8 @@ mod trader;
 mod verify_damage;
 mod verify_topic;
 mod working;
+mod working_backup;
+mod working_clocks;
 mod working_group;
+mod working_parked;
 mod working_stage;

@@ -1,15 +1,11 @@
 //! Workers on real servers: what they carry out, and what is left of it when they are killed, frozen or told to end. A run of
 //! `recompute-risk` goes on for as long as nobody computes risk.
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::Command as Program;
 use std::time::{Duration, Instant};
 
 use insight::domain::ids::AssetId;
 use insight::domain::job::{JobCommand, JobEvent, JobKind, JobSettings};
 use insight::domain::portfolio::event::CashMode;
-use insight::verify::verify;
 use uuid::Uuid;
 
 use crate::ledger::{buy, list};
@@ -29,14 +25,6 @@ async fn behind(stage: &WorkingStage) -> i64 {
              from events e where e.stream_id = 'shard-' || r.shard), 0)",
         )
         .await
-}
-
-async fn assert_verified(stage: &WorkingStage) {
-    let clean = async || {
-        let report = verify(&stage.database.pool).await.unwrap();
-        if report.is_clean() { Ok(()) } else { Err(report.to_string()) }
-    };
-    eventually("clean report", SOON, clean).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +76,7 @@ async fn a_run_whose_worker_is_killed_is_taken_over_and_has_one_effect() {
     let events = stage.events(job).await;
     assert_eq!((count(&events, finished), count(&events, failed)), (1, 0));
     assert!(!left.said().contains("panicked"));
-    assert_verified(&stage).await;
+    stage.assert_verified().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +113,7 @@ async fn a_worker_with_a_free_slot_takes_what_a_busy_one_leaves() {
     let events = stage.events(job).await;
     assert_eq!((count(&events, finished), count(&events, failed)), (1, 0));
     workers.iter_mut().for_each(crate::processes::Process::stop);
-    assert_verified(&stage).await;
+    stage.assert_verified().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -304,65 +292,11 @@ async fn a_worker_that_is_told_to_end_gives_its_runs_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backup_can_be_restored_and_one_that_waits_blocks_nobody() {
-    let stage = WorkingStage::new().await;
-    stage.portfolios(5).await;
-    let _all = (stage.read_models(), stage.run("risk", &["risk"]));
-    let _worker = stage.run_with("worker", &["work"], &[("BACKUP_KEEP", "1")]);
-    let backup = stage.define("backup", by_hand(JobKind::Backup)).await;
-    let check = stage.define("verify", by_hand(JobKind::Verify)).await;
-    assert_verified(&stage).await;
-
-    // Somebody changes a table, and the backup waits for it.
-    sqlx::query("create table of_somebody_else (id int)").execute(&stage.database.pool).await.unwrap();
-    let mut change = stage.database.pool.begin().await.unwrap();
-    sqlx::query("lock table of_somebody_else in access exclusive mode").execute(&mut *change).await.unwrap();
-    let run = stage.run_now(backup).await;
-    stage.leased(run, SOON).await;
-    let waiting = "select count(*) from pg_stat_activity where application_name = 'insight backup' \
-        and datname = current_database() and wait_event_type = 'Lock'";
-    eventually("backup that waits", SOON, async || match stage.count(waiting).await {
-        0 => Err(()),
-        _ => Ok(()),
-    })
-    .await;
-    stage.run_now(check).await;
-    let (_, _, result) = stage.event(check, SOON, finished).await;
-    assert!(result.starts_with("nothing differs"), "{result}");
-    assert_eq!(count(&stage.events(backup).await, finished), 0);
-    change.rollback().await.unwrap();
-
-    let (_, _, result) = stage.event(backup, SOON, finished).await;
-    let folder = stage.place.path().join("backups");
-    let files = || std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
-    let [file] = &files()[..] else { panic!("{:?}", files()) };
-    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode(&folder), mode(file)), (0o700, 0o600), "investors' addresses are in it");
-    assert!(result.starts_with(&file.display().to_string()), "{result}");
-
-    let restored = crate::environment::database().await;
-    let programs = std::fs::read_dir("/usr/lib/postgresql").unwrap().map(|entry| entry.unwrap().path());
-    let program = programs.max().unwrap().join("bin/pg_restore");
-    let dbname = format!("--dbname={}", restored.url());
-    let arguments = ["--clean", "--if-exists", "--no-owner", "--exit-on-error", &dbname];
-    let output = Program::new(program).args(arguments).arg(file).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let report = verify(&restored.pool).await.unwrap();
-    assert!(report.is_clean() && report.head >= 20, "{report}");
-
-    let before = file.clone();
-    let second = stage.run_now(backup).await;
-    stage.event(backup, SOON, |event| finished(event).filter(|(run_id, ..)| *run_id == second)).await;
-    assert_eq!(files().len(), 1, "one is kept");
-    assert!(!before.exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_verification_that_finds_something_has_failed_and_says_what() {
     let stage = WorkingStage::new().await;
     stage.portfolios(2).await;
     let (mut models, mut risk) = (stage.read_models(), stage.run("risk", &["risk"]));
-    assert_verified(&stage).await;
+    stage.assert_verified().await;
     models.stop();
     risk.stop();
     let damage = "update holdings.holdings set quantity = quantity + 1";

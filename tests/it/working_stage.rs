@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use futures::stream::{self, StreamExt};
 use insight::clock::{Clock, ManualClock};
 use insight::commands::{Command, Commands, Settings};
 use insight::domain::ids::{JobId, RunId, Version};
@@ -11,6 +12,8 @@ use insight::domain::job::{JobCommand, JobEvent, JobKind, JobSettings, Overlap, 
 use insight::domain::portfolio::event::CashMode;
 use insight::event_store::read;
 use insight::events::Event;
+use insight::verify::verify;
+use sqlx::{Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -86,10 +89,11 @@ impl WorkingStage {
     /// Portfolios that each hold something.
     pub async fn portfolios(&self, count: usize) {
         let asset = self.ledger.asset().await;
-        for _ in 0..count {
+        let open = async || {
             let portfolio = self.ledger.portfolio_only(CashMode::Untracked).await;
             self.ledger.send(buy(portfolio, &asset, "3", "7")).await.unwrap();
-        }
+        };
+        stream::iter(0..count).for_each_concurrent(64, |_| open()).await;
     }
 
     pub async fn define(&self, name: &str, settings: JobSettings) -> JobId {
@@ -165,6 +169,25 @@ impl WorkingStage {
 
     pub async fn count(&self, sql: &'static str) -> i64 {
         sqlx::query_scalar(sql).fetch_one(&self.database.pool).await.unwrap()
+    }
+
+    /// Somebody changes a table, and every backup waits until they are done.
+    pub async fn in_the_way(&self) -> Transaction<'static, Postgres> {
+        let make = "create table if not exists of_somebody_else (id int)";
+        sqlx::query(make).execute(&self.database.pool).await.unwrap();
+        let mut change = self.database.pool.begin().await.unwrap();
+        let lock = "lock table of_somebody_else in access exclusive mode";
+        sqlx::query(lock).execute(&mut *change).await.unwrap();
+        change
+    }
+
+    /// Waits until the reference ledger finds nothing that differs.
+    pub async fn assert_verified(&self) {
+        let clean = async || {
+            let report = verify(&self.database.pool).await.unwrap();
+            if report.is_clean() { Ok(()) } else { Err(report.to_string()) }
+        };
+        eventually("clean report", SOON, clean).await;
     }
 }
 

@@ -12,7 +12,7 @@ use super::event::{JobEvent, JobSettings, RunFailed, RunScheduled, Trigger};
 use crate::domain::fields::Fields;
 use crate::domain::ids::{JobId, RunId};
 
-/// Runs that failed for good and can still be tried again.
+/// Of so many runs that failed for good, the last ones to be scheduled, each can be tried again, once.
 pub const FAILED_MAX: usize = 200;
 /// Runs that ended and are still known by how they did.
 const ENDED_MAX: usize = 200;
@@ -26,8 +26,10 @@ pub struct Job {
     open: BTreeMap<RunId, OpenRun>,
     /// The open run for which a due time was skipped last; further ones are told when it ends.
     in_the_way: Option<RunId>,
-    /// The latest last.
-    failed: VecDeque<FailedRun>,
+    /// How many runs there have been.
+    runs: u64,
+    /// By which run it was, tried again or not.
+    failed: BTreeMap<u64, FailedRun>,
     /// The latest last.
     ended: VecDeque<(RunId, RunEnd)>,
     forgets_ended: bool,
@@ -57,15 +59,18 @@ pub struct OpenRun {
     pub attempt: u32,
     /// Before this the attempt may not begin.
     pub retry_at: Option<DateTime<Utc>>,
+    /// Which run of the job it is, from 1.
+    number: u64,
 }
 
-/// A run that failed for good and has not been tried again.
+/// A run that failed for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailedRun {
     /// The run.
     pub run_id: RunId,
     /// When it was due.
     pub due_at: DateTime<Utc>,
+    is_retried: bool,
 }
 
 /// How a run ended.
@@ -160,9 +165,9 @@ impl Job {
         self.in_the_way
     }
 
-    /// The runs that failed for good and have not been tried again, the latest last.
+    /// The runs that failed for good and can be tried again, in the order in which they were scheduled.
     pub fn failed_runs(&self) -> impl Iterator<Item = &FailedRun> {
-        self.failed.iter()
+        self.failed.values().filter(|run| !run.is_retried)
     }
 
     /// It is due after this instant.
@@ -189,15 +194,15 @@ impl Job {
         let ended = self.ended.iter().rev().find(|(id, _)| *id == run_id);
         match ended {
             Some((_, end)) => Known::Ended(*end),
-            None if self.failed.iter().any(|run| run.run_id == run_id) => Known::Ended(RunEnd::Failed),
+            None if self.failed.values().any(|run| run.run_id == run_id) => Known::Ended(RunEnd::Failed),
             None if self.forgets_ended => Known::Forgotten,
             None => Known::Never,
         }
     }
 
-    /// The run that failed for good and has not been tried again.
+    /// The run that failed for good and can be tried again.
     pub fn failed_run(&self, run_id: RunId) -> Option<&FailedRun> {
-        self.failed.iter().find(|run| run.run_id == run_id)
+        self.failed_runs().find(|run| run.run_id == run_id)
     }
 
     fn calendar(&self) -> Option<Calendar> {
@@ -209,9 +214,12 @@ impl Job {
             self.take_due(scheduled.due_at);
             self.in_the_way = None;
         }
-        self.failed.retain(|run| Some(run.run_id) != scheduled.retry_of);
-        let (due_at, trigger) = (scheduled.due_at, scheduled.trigger);
-        self.open.insert(scheduled.run_id, OpenRun { due_at, trigger, attempt: 1, retry_at: None });
+        for failed in self.failed.values_mut().filter(|run| Some(run.run_id) == scheduled.retry_of) {
+            failed.is_retried = true;
+        }
+        self.runs += 1;
+        let (due_at, trigger, number) = (scheduled.due_at, scheduled.trigger, self.runs);
+        self.open.insert(scheduled.run_id, OpenRun { due_at, trigger, attempt: 1, retry_at: None, number });
     }
 
     fn take_due(&mut self, due_at: DateTime<Utc>) {
@@ -227,9 +235,11 @@ impl Job {
             return;
         }
         if let Some(run) = self.open.get(&failed.run_id) {
-            self.failed.push_back(FailedRun { run_id: failed.run_id, due_at: run.due_at });
+            let (run_id, due_at) = (failed.run_id, run.due_at);
+            self.failed.insert(run.number, FailedRun { run_id, due_at, is_retried: false });
+            // What was tried again keeps its place, as in the list that clients see: else that would show what is forgotten here.
             if self.failed.len() > FAILED_MAX {
-                self.failed.pop_front();
+                self.failed.pop_first();
             }
         }
         self.end(failed.run_id, RunEnd::Failed);

@@ -83,7 +83,7 @@ pub(super) async fn work(pool: &PgPool, holders: &[(String, LockHolder)]) -> Res
     }
     const JOBS: &str = "select count(*) from jobs.jobs where removed_at is null";
     const RUNS: &str = "select count(*), coalesce(extract(epoch from clock_timestamp() - \
-            min(coalesce(r.retry_at, r.due_at)) filter (where l.run_id is null)), 0)::float8 \
+            min(coalesce(r.retry_at, r.scheduled_at)) filter (where l.run_id is null)), 0)::float8 \
         from jobs.runs r left join public.job_leases l on l.run_id = r.run_id and l.leased_until > clock_timestamp() \
         where r.state in ('scheduled', 'retrying') and (r.retry_at is null or r.retry_at <= clock_timestamp())";
     let jobs: i64 = sqlx::query_scalar(JOBS).fetch_one(pool).await?;

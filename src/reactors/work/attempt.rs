@@ -22,8 +22,11 @@ use super::{Parts, metric};
 use crate::commands::{Command, Refusal};
 use crate::domain::ids::{Position, RunId};
 use crate::domain::job::{FailRun, FinishRun, JobCommand};
+use crate::event_store::{self, read};
+use crate::events::Envelope;
 use crate::postgres::answered;
-use crate::reactors::send;
+use crate::queries::job_plan::OpenRun;
+use crate::reactors::send_until;
 use crate::retry::Backoff;
 
 /// How often the owner says that it lives, how far it is, and asks whether the run is still wanted.
@@ -45,13 +48,20 @@ const REST_AFTER_LEASE: Duration = Duration::from_millis(100);
 /// An attempt to be.
 pub(super) struct Attempt {
     pub start: Start,
-    /// The events of the run's shard are known up to here.
-    pub known: Position,
     pub parts: Arc<Parts>,
     /// The run is not wanted any more.
     pub cancelled: CancellationToken,
     /// The process is to end.
     pub shutdown: CancellationToken,
+}
+
+/// What an attempt leaves behind.
+pub(super) struct Left {
+    pub run_id: RunId,
+    /// How long to leave the run alone, if it is open.
+    pub rest: Duration,
+    /// The end of an attempt at it that was in the log already, and not known here.
+    pub found: Option<Envelope>,
 }
 
 /// How an attempt came to its end.
@@ -82,37 +92,37 @@ impl End {
 }
 
 impl Attempt {
-    /// Takes the lease, works, says how it ended. Returns how long to leave the run alone, if it is open then.
-    pub(super) async fn carry_out(self) -> (RunId, Duration) {
+    /// Takes the lease, works, says how it ended.
+    pub(super) async fn carry_out(self) -> Left {
         let run_id = self.start.run.run_id;
-        (run_id, self.begin().await)
+        let (rest, found) = self.begin().await;
+        Left { run_id, rest, found }
     }
 
-    async fn begin(&self) -> Duration {
+    async fn begin(&self) -> (Duration, Option<Envelope>) {
         let (run, owner) = (&self.start.run, self.parts.owner.as_str());
         let asked = Instant::now();
         let lost = match leases::claim(&self.parts.pool, run, owner).await {
             Ok(Claimed::Mine { lost }) => lost,
-            Ok(Claimed::Held(until)) => return until + REST_AFTER_LEASE,
+            Ok(Claimed::Held(until)) => return (until + REST_AFTER_LEASE, None),
             Err(error) => {
                 warn!(run_id = %run.run_id, %error, "a run cannot be asked for");
-                return REST_AFTER_TROUBLE;
+                return (REST_AFTER_TROUBLE, None);
             }
         };
         let lease = Lease::taken(asked);
-        match has_ended(&self.parts.pool, &self.start, self.known).await {
-            Ok(false) => {}
-            Ok(true) => {
+        match answered(find_end(&self.parts.pool, run)).await {
+            Ok(None) => (self.attempt(&lease, lost).await, None),
+            Ok(found) => {
                 self.release().await;
-                return REST;
+                (REST, found)
             }
             Err(error) => {
                 warn!(run_id = %run.run_id, %error, "the log cannot be asked about a run");
                 self.release().await;
-                return REST_AFTER_TROUBLE;
+                (REST_AFTER_TROUBLE, None)
             }
         }
-        self.attempt(&lease, lost).await
     }
 
     async fn attempt(&self, lease: &Lease, lost: i32) -> Duration {
@@ -246,19 +256,21 @@ impl Attempt {
         let mut pauses = Backoff::pauses(Duration::from_millis(100), Duration::from_secs(2));
         let began = Instant::now();
         loop {
-            // Asked each time: whoever has lost the lease writes nothing.
+            // Asked each time, and no batch takes the word when the lease is over.
             if self.renew(lease, &Progress::default()).await == Renewed::Gone {
                 return false;
             }
             let command = Command::Job { job_id, command: command.clone() };
-            let why = match send(&self.parts.commands, command, command_id, run_id.0).await {
-                Ok(_) => return true,
-                Err(Refusal::Rejected(rejection)) => {
-                    info!(%run_id, attempt, %rejection, "the end of an attempt was told before");
-                    return true;
-                }
-                Err(refusal) => refusal,
-            };
+            let why =
+                match send_until(lease.until(), &self.parts.commands, command, command_id, run_id.0).await {
+                    Ok(_) => return true,
+                    // Whatever it is, the log is asked before the run is begun again.
+                    Err(Refusal::Rejected(rejection)) => {
+                        info!(%run_id, attempt, %rejection, "the end of an attempt was told before");
+                        return true;
+                    }
+                    Err(refusal) => refusal,
+                };
             if began.elapsed() > TOLD_WITHIN {
                 warn!(%run_id, attempt, %why, "the end of an attempt cannot be told: it will be tried again");
                 return true;
@@ -317,19 +329,21 @@ impl Lease {
     }
 }
 
-/// Whether the log has ended this attempt after what we know of its shard. Whoever ended it gave the lease back afterwards: so
-/// who has the lease now sees it.
-async fn has_ended(pool: &PgPool, start: &Start, known: Position) -> Result<bool, sqlx::Error> {
-    const SQL: &str = "select exists (select from events where shard = $1 and position > $2 and stream_id = $3 \
-        and event_type in ('RunFinished', 'RunFailed', 'RunCancelled') and payload ->> 'run_id' = $4)";
-    let run = &start.run;
+/// The last end of an attempt at this run that the log has after what is known of it. Whoever ended it gave the lease back
+/// afterwards: so who has the lease now sees it.
+async fn find_end(pool: &PgPool, run: &OpenRun) -> Result<Option<Envelope>, event_store::Error> {
+    const SQL: &str = "select max(position) from events where shard = $1 and position > $2 and stream_id = $3 \
+        and event_type in ('RunFinished', 'RunFailed', 'RunCancelled') and payload ->> 'run_id' = $4";
     let asked = sqlx::query_scalar(SQL)
         .bind(run.shard.0)
-        .bind(known.0)
+        .bind(run.position.0)
         .bind(run.job_id.stream().as_str().to_owned())
         .bind(run.run_id.to_string())
         .fetch_one(pool);
-    answered(asked).await
+    match asked.await? {
+        Some(position) => read::find(pool, Position(position)).await,
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]

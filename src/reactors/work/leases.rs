@@ -34,7 +34,8 @@ pub(super) enum Renewed {
     Gone,
 }
 
-/// Takes the lease of a run, if nobody has it.
+/// Takes the lease of a run, if nobody has it. One that ends later than anybody may have asked for is of a time before the
+/// database's clock was put back: its owner, if it lives, moves it on within a second.
 pub(super) async fn claim(pool: &PgPool, run: &OpenRun, owner: &str) -> Result<Claimed, sqlx::Error> {
     const CLAIM: &str = "insert into job_leases (run_id, job_id, shard, attempt, owner, started_at, leased_until) \
         values ($1, $2, $3, $4, $5, clock_timestamp(), clock_timestamp() + $6 * interval '1 second') \
@@ -44,6 +45,7 @@ pub(super) async fn claim(pool: &PgPool, run: &OpenRun, owner: &str) -> Result<C
                 then job_leases.lost + 1 else 0 end, \
             done = null, total = null \
         where job_leases.leased_until < clock_timestamp() or job_leases.owner = excluded.owner \
+            or job_leases.leased_until > clock_timestamp() + 2 * $6 * interval '1 second' \
         returning lost";
     const HELD: &str = "select greatest(extract(epoch from leased_until - clock_timestamp()), 0)::float8 \
         from job_leases where run_id = $1";
@@ -60,7 +62,7 @@ pub(super) async fn claim(pool: &PgPool, run: &OpenRun, owner: &str) -> Result<C
     }
     let held: Option<f64> =
         answered(sqlx::query_scalar(HELD).bind(run.run_id.0).fetch_optional(pool)).await?;
-    Ok(Claimed::Held(Duration::from_secs_f64(held.unwrap_or(0.0))))
+    Ok(Claimed::Held(Duration::from_secs_f64(held.unwrap_or(0.0)).min(LEASE)))
 }
 
 /// Moves the lease on, and says how far the attempt is.

@@ -9,6 +9,7 @@
 //! | shards revoked | forget their runs; what is carried out goes on under its lease |
 //! | a run may begin and a slot is free | a task takes its lease and works (see `attempt`), while this loop goes on reading |
 //! | somebody else has the lease | asked again when it ends |
+//! | the log says more of a run than was known here | that is taken in like an event that was read |
 //! | a slot is free and a run of any shard has waited for seconds | this process takes it: leases, not shards, say who works |
 //! | a run is cancelled | the task here is stopped; elsewhere the lease says so, and is looked at every second |
 //! | the process is asked to end | no new runs; leases are given back, and no attempt is counted |
@@ -29,13 +30,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::attempt::Attempt;
-use self::board::{Board, Start, Told};
+use self::attempt::{Attempt, Left};
+use self::board::{Board, Logged, Start, Told};
 pub use self::kinds::Backups;
 use crate::clock::Clock;
 use crate::commands::Commands;
 use crate::domain::ids::{Position, RunId, Shard};
-use crate::events::{DecodeError, Event};
+use crate::events::{DecodeError, Envelope, Event};
 use crate::feed::{self, Batch, Feed, FeedItem, Mode, Source, Subscription, Topics};
 use crate::market_data::Fetcher;
 use crate::postgres::{answered, answered_within};
@@ -129,7 +130,7 @@ struct Worker {
     board: Board,
     /// Of each shard that is ours: everything up to here is on the board.
     places: BTreeMap<Shard, Position>,
-    attempts: JoinSet<(RunId, Duration)>,
+    attempts: JoinSet<Left>,
     running: BTreeMap<RunId, CancellationToken>,
     untold: Untold,
     cancel: CancellationToken,
@@ -160,7 +161,7 @@ impl Worker {
                     FeedItem::Batch(batch) => self.take(batch).await?,
                 },
                 Some(ended) = self.attempts.join_next() => match ended {
-                    Ok((run_id, rest)) => self.free(run_id, rest),
+                    Ok(left) => self.free(left)?,
                     // A bug, and to be heard.
                     Err(panic) if panic.is_panic() => std::panic::resume_unwind(panic.into_panic()),
                     Err(_) => {}
@@ -175,8 +176,7 @@ impl Worker {
     /// Begins as many runs as there are slots for.
     fn start(&mut self) {
         while let Some(start) = self.board.start(Instant::now()) {
-            let known = self.places.get(&start.run.shard).copied().unwrap_or_default();
-            self.begin(start, known);
+            self.begin(start);
         }
     }
 
@@ -185,9 +185,9 @@ impl Worker {
         let waiting = list_waiting_runs(&self.parts.pool, HELP_AFTER, HELP_RUNS_MAX);
         match answered_within(HELP_WITHIN, waiting).await {
             Ok(waiting) => {
-                for WaitingRun { run, position, job } in waiting {
+                for WaitingRun { run, job } in waiting {
                     if self.board.help(&run, Instant::now()) {
-                        self.begin(Start { run, job }, position);
+                        self.begin(Start { run, job });
                     }
                 }
             }
@@ -195,13 +195,12 @@ impl Worker {
         }
     }
 
-    /// `known`: where in the log what is known of the run stands.
-    fn begin(&mut self, start: Start, known: Position) {
+    fn begin(&mut self, start: Start) {
         let run_id = start.run.run_id;
         let cancelled = CancellationToken::new();
         self.running.insert(run_id, cancelled.clone());
         let (parts, shutdown) = (Arc::clone(&self.parts), self.cancel.clone());
-        self.attempts.spawn(Attempt { start, known, parts, cancelled, shutdown }.carry_out());
+        self.attempts.spawn(Attempt { start, parts, cancelled, shutdown }.carry_out());
     }
 
     /// What the clocks here show: of the day, and of this process.
@@ -209,44 +208,51 @@ impl Worker {
         (self.parts.clock.now(), Instant::now())
     }
 
-    fn free(&mut self, run_id: RunId, rest: Duration) {
+    fn free(&mut self, Left { run_id, rest, found }: Left) -> Result<(), Error> {
         self.running.remove(&run_id);
         let at = Instant::now();
         self.board.free(run_id, at + rest, at);
+        // Of a stream that the read model has parked, nobody else tells it.
+        found.map_or(Ok(()), |envelope| self.learn(&envelope))
     }
 
     async fn take(&mut self, batch: Batch) -> Result<(), Error> {
-        let moment = self.moment();
         for envelope in &batch.events {
-            let told = match envelope.event() {
-                Ok(Event::Job(event)) => self.board.take(envelope.shard, &event, moment),
-                Ok(_) => None,
-                Err(source) if source.needs_newer_program() => {
-                    return Err(Error::Newer { position: envelope.position, source });
-                }
-                Err(error) => {
-                    tracing::error!(position = %envelope.position, %error, "an event of a job cannot be read: passed over");
-                    None
-                }
-            };
+            self.learn(envelope)?;
             self.places.insert(envelope.shard, envelope.position);
-            match told {
-                Some(Told::Cancelled(run_id)) => {
-                    if let Some(here) = self.running.get(&run_id) {
-                        here.cancel();
-                    }
-                    self.untold.cancelled.insert(run_id);
-                }
-                Some(Told::Ended(run_id, attempt)) => {
-                    self.untold.ended.insert(run_id, attempt);
-                }
-                None => {}
-            }
         }
         let places: Vec<(Shard, Position)> =
             self.places.iter().map(|(shard, place)| (*shard, *place)).collect();
         self.feed.commit_hint(&places).await;
         self.tell_leases().await;
+        Ok(())
+    }
+
+    /// Takes in what the log says.
+    fn learn(&mut self, envelope: &Envelope) -> Result<(), Error> {
+        let told = match envelope.event() {
+            Ok(Event::Job(event)) => self.board.take(Logged::from(envelope), &event, self.moment()),
+            Ok(_) => None,
+            Err(source) if source.needs_newer_program() => {
+                return Err(Error::Newer { position: envelope.position, source });
+            }
+            Err(error) => {
+                tracing::error!(position = %envelope.position, %error, "an event of a job cannot be read: passed over");
+                None
+            }
+        };
+        match told {
+            Some(Told::Cancelled(run_id)) => {
+                if let Some(here) = self.running.get(&run_id) {
+                    here.cancel();
+                }
+                self.untold.cancelled.insert(run_id);
+            }
+            Some(Told::Ended(run_id, attempt)) => {
+                self.untold.ended.insert(run_id, attempt);
+            }
+            None => {}
+        }
         Ok(())
     }
 

@@ -413,6 +413,35 @@ fn memory_is_bounded_and_says_so() {
 }
 
 #[test]
+fn what_is_tried_again_makes_no_room_for_an_older_one() {
+    let settings = JobSettings { attempts_max: 1, overlap: Overlap::Allow, ..settings() };
+    let mut story = Story::defined(settings);
+    let mut failed = Vec::new();
+    for _ in 0..=FAILED_MAX {
+        story.comes_due();
+        failed.push(story.fails_for_good());
+    }
+    let retry = |run_id, number| JobCommand::RetryRun { run_id, new_run_id: self::run_id(number) };
+    for (number, run) in (1..).zip(&failed[1..]) {
+        story.does(retry(*run, number));
+        story.does(JobCommand::CancelRun { run_id: run_id(number) });
+    }
+    assert_eq!(story.job.failed_runs().count(), 0);
+    assert!(matches!(story.refused(&retry(failed[0], 1_000)), Rejection::RunNotFailed { .. }));
+    // Nor does it count which of two fails first: the list is in the order in which they were scheduled.
+    story.comes_due();
+    let early = story.open();
+    story.comes_due();
+    let late = *story.job.open_runs().keys().find(|run| **run != early).unwrap();
+    for run in [late, early] {
+        let reason = "no".to_owned();
+        let fail = FailRun { run_id: run, attempt: 1, started_at: story.now, reason };
+        story.does(JobCommand::FailRun(fail));
+    }
+    assert!(story.job.failed_runs().map(|run| run.run_id).eq([early, late]));
+}
+
+#[test]
 fn what_a_worker_says_is_cut_to_one_line() {
     let mut story = Story::defined(settings());
     story.comes_due();

@@ -144,7 +144,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::ids::{JobId, RunId, Shard};
+    use crate::domain::ids::{JobId, Position, RunId, Shard};
 
     #[test]
     fn a_run_has_one_name_in_each_history_and_it_is_known_again() {
@@ -155,6 +155,8 @@ mod tests {
             due_at: "2024-03-01T02:00:00Z".parse().unwrap(),
             attempt: 1,
             retry_at: None,
+            scheduled_at: "2024-03-01T02:00:00Z".parse().unwrap(),
+            position: Position(7),
         };
         let first = name(&run, Epoch(1));
         assert_eq!(first, "insight-20240301T020000Z-1-123456789abc.dump");

@@ -26,6 +26,8 @@ const ASK_EVERY: Duration = Duration::from_millis(250);
 const NAMED_MAX: usize = 8;
 /// Counting many rows takes a while: it may take one part in so many of the time.
 const ASK_SHARE: u32 = 10;
+/// However long it takes: whoever looks wants to see how far it is.
+const ASK_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 pub(super) async fn carry_out(
     parts: &Parts,
@@ -71,8 +73,17 @@ pub(super) async fn carry_out(
             }
             Err(error) => tracing::warn!(%error, "risk cannot be asked how far it is"),
         }
-        sleep(ASK_EVERY.max(asking.elapsed() * ASK_SHARE)).await;
+        tokio::select! {
+            () = sleep(pause_after(asking.elapsed())) => {}
+            // It is counted once more, so that the reason says how far it is.
+            () = asked_to_end.cancelled() => {}
+        }
     }
+}
+
+/// How long to wait before counting again, when it took so long.
+fn pause_after(counting: Duration) -> Duration {
+    (counting * ASK_SHARE).clamp(ASK_EVERY, ASK_PAUSE_MAX)
 }
 
 /// How it has ended, if it has.
@@ -130,6 +141,12 @@ async fn count(pool: &PgPool, places: &[(Shard, Position)]) -> Result<Recomputed
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counting_takes_one_part_in_ten_of_the_time_and_nobody_waits_long_for_the_next_one() {
+        let pauses = [1, 100, 60_000].map(|ms| pause_after(Duration::from_millis(ms)).as_millis());
+        assert_eq!(pauses, [250, 1_000, 5_000]);
+    }
 
     #[test]
     fn it_is_done_when_every_row_has_obeyed_and_no_request_is_parked() {
