@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use rust_decimal::Decimal;
 
-use super::judge::{Bounds, Court, Doubt, Judged, Known, Standing, Word, bound, in_order, is_beyond, is_far};
+use super::judge::{
+    Bounds, Court, Doubt, HeldBefore, Judged, Known, Standing, Word, bound, in_order, is_beyond, is_far,
+};
 use super::seen::{Seen, When};
 use crate::domain::money::Price;
 
@@ -58,9 +60,14 @@ pub fn judge_whole(
     }
     let first = &told[0];
     let held = known.held_before(first.seen.when, first.seen.price);
-    let is_accepted = !first.is_changed() && held.is_some_and(|it| it.word == Word::Accepted);
+    // What was taken before a crash stands already; what is left stands since before the word.
+    let left = told.iter().position(Told::is_changed).unwrap_or(last_jump);
+    let is_word_about_it = |it: &&HeldBefore| told[left].standing.position < it.position;
+    let is_accepted =
+        !first.is_changed() && held.filter(is_word_about_it).is_some_and(|it| it.word == Word::Accepted);
+    let anew = if is_accepted { left..=last_jump } else { 0..=last_jump };
     // Not only jumps: where the factor is the bound itself (3:2), it is how each close was rounded that makes it one.
-    if !is_one_factor(&told[usize::from(is_accepted)..=last_jump]) {
+    if !is_one_factor(&told[anew]) {
         let jumps = told.iter().filter(|it| is_jump(it)).count();
         // One wrong close among good ones is a question for itself.
         if jumps == 1 {
@@ -170,7 +177,6 @@ fn is_one_factor(told: &[Told]) -> bool {
 mod tests {
     use super::*;
     use crate::domain::ids::{HeldId, Position};
-    use crate::market_data::judge::HeldBefore;
     use uuid::Uuid;
 
     const BOUNDS: Bounds = Bounds { jump_percent: 50, refuse_times: 1_000 };
@@ -239,6 +245,41 @@ mod tests {
         let days: Vec<_> = accepted.take.iter().map(|(seen, _)| seen.when).collect();
         assert_eq!(days, [2, 5, 6].map(|on| When::Day(day(on))));
         assert_eq!(accepted.waiting + accepted.hold.len(), 0);
+    }
+
+    /// After the word about the first close, of which these were taken.
+    fn accepted(closes: &[(u32, &str)], taken: &[(u32, &str)], position: i64) -> Known {
+        let mut known = known(closes);
+        for (on, price) in taken {
+            let price = price.parse().unwrap();
+            known.closes.insert(day(*on), Standing { price, position: Position(10) });
+        }
+        let first = known.closes[&day(1)].price;
+        let (held_id, position) = (HeldId(Uuid::from_u128(1)), Position(position));
+        known.held = vec![HeldBefore {
+            when: When::Day(day(1)),
+            price: first,
+            held_id,
+            position,
+            word: Word::Accepted,
+        }];
+        known
+    }
+
+    #[test]
+    fn what_a_crash_has_left_of_an_accepted_split_is_taken_later() {
+        let closes = [(1, "100"), (2, "102"), (5, "104"), (6, "105")];
+        let told = [(1, "5"), (2, "5.1"), (5, "5.2"), (6, "5.25"), (7, "5.3")];
+        for taken in 1..4 {
+            let known = accepted(&closes, &told[..taken], 9);
+            let left = judged(&known, &told).unwrap();
+            let days: Vec<_> = left.take.iter().map(|(seen, _)| seen.when).collect();
+            let expected: Vec<_> = told[taken..].iter().map(|(on, _)| When::Day(day(*on))).collect();
+            assert_eq!((days, left.hold.len(), left.waiting), (expected, 0, 0));
+        }
+        // The word was about what stood then, and not about what came after it.
+        let old = judged(&accepted(&closes, &told[..2], 6), &told);
+        assert!(old.unwrap_err().contains("not by one factor"));
     }
 
     #[test]
