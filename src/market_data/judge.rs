@@ -112,6 +112,8 @@ pub struct Doubt {
     pub reason: String,
     /// The event that it would replace, or that settled the same price before: after it this is another question.
     pub after: Position,
+    /// It stands for a series that is told anew.
+    pub told_anew: bool,
 }
 
 /// Judges the prices of an answer. With `settled`, closes of today are final.
@@ -295,7 +297,7 @@ impl<'a> Court<'a> {
                 let reason = format!("is more than {} % away from the last price, {last}", percent(bound));
                 self.open.push(seen.price);
                 let after = before.map_or(replaced, |before| before.position.max(replaced));
-                self.judged.hold.push(Doubt { seen, last, reason, after });
+                self.judged.hold.push(Doubt { seen, last, reason, after, told_anew: false });
             }
         }
         Ok(())

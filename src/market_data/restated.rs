@@ -10,6 +10,8 @@
 //! | are all higher or lower by one and the same factor, up to some day, and one of them beyond the bound of a jump (a split) | waits for one word, about its first close; then it is taken |
 //! | are not all told, and it cannot be known whether what is missing has changed | is refused |
 //! | differ in any other way | is refused |
+//!
+//! The word brings no price by itself: one new close beside old ones is the return that nobody had.
 
 use std::collections::BTreeMap;
 
@@ -63,8 +65,7 @@ pub fn judge_whole(
     // What was taken before a crash stands already; what is left stands since before the word.
     let left = told.iter().position(Told::is_changed).unwrap_or(last_jump);
     let is_word_about_it = |it: &&HeldBefore| told[left].standing.position < it.position;
-    let is_accepted =
-        !first.is_changed() && held.filter(is_word_about_it).is_some_and(|it| it.word == Word::Accepted);
+    let is_accepted = held.filter(is_word_about_it).is_some_and(|it| it.word == Word::Accepted);
     let anew = if is_accepted { left..=last_jump } else { 0..=last_jump };
     // Not only jumps: where the factor is the bound itself (3:2), it is how each close was rounded that makes it one.
     if !is_one_factor(&told[anew]) {
@@ -103,7 +104,7 @@ pub fn judge_whole(
             let (seen, last) = (first.seen, first.standing.price);
             let after = held.map_or(first.standing.position, |it| it.position.max(first.standing.position));
             judged.waiting -= 1;
-            judged.hold.push(Doubt { seen, last, reason, after });
+            judged.hold.push(Doubt { seen, last, reason, after, told_anew: true });
         }
     }
     Ok(judged)
@@ -225,6 +226,7 @@ mod tests {
         assert_eq!((held.take.len(), held.hold.len(), held.waiting), (0, 1, 3));
         let question = &held.hold[0];
         assert_eq!((question.seen.when, question.last), (When::Day(day(1)), "100".parse().unwrap()));
+        assert!(question.told_anew);
         assert!(question.reason.contains("3 closes in all that are 0.05 times"), "{}", question.reason);
 
         let before = |word| HeldBefore {
@@ -240,11 +242,14 @@ mod tests {
         known.held = vec![before(Word::Dismissed)];
         assert!(judged(&known, &told).unwrap_err().contains("was dismissed"));
         known.held = vec![before(Word::Accepted)];
-        known.closes.insert(day(1), Standing { price: "5".parse().unwrap(), position: Position(9) });
         let accepted = judged(&known, &told).unwrap();
         let days: Vec<_> = accepted.take.iter().map(|(seen, _)| seen.when).collect();
-        assert_eq!(days, [2, 5, 6].map(|on| When::Day(day(on))));
+        assert_eq!(days, [1, 2, 5, 6].map(|on| When::Day(day(on))));
         assert_eq!(accepted.waiting + accepted.hold.len(), 0);
+        // What came after the word is another question.
+        known.closes.values_mut().for_each(|it| it.position = Position(12));
+        let again = judged(&known, &told).unwrap();
+        assert_eq!((again.take.len(), again.hold.len(), again.hold[0].after), (0, 1, Position(12)));
     }
 
     /// After the word about the first close, of which these were taken.
@@ -254,7 +259,7 @@ mod tests {
             let price = price.parse().unwrap();
             known.closes.insert(day(*on), Standing { price, position: Position(10) });
         }
-        let first = known.closes[&day(1)].price;
+        let first = "5".parse().unwrap();
         let (held_id, position) = (HeldId(Uuid::from_u128(1)), Position(position));
         known.held = vec![HeldBefore {
             when: When::Day(day(1)),
@@ -270,7 +275,8 @@ mod tests {
     fn what_a_crash_has_left_of_an_accepted_split_is_taken_later() {
         let closes = [(1, "100"), (2, "102"), (5, "104"), (6, "105")];
         let told = [(1, "5"), (2, "5.1"), (5, "5.2"), (6, "5.25"), (7, "5.3")];
-        for taken in 1..4 {
+        // An older version of this program appended the first with the word.
+        for taken in 0..4 {
             let known = accepted(&closes, &told[..taken], 9);
             let left = judged(&known, &told).unwrap();
             let days: Vec<_> = left.take.iter().map(|(seen, _)| seen.when).collect();

@@ -413,9 +413,11 @@ async fn a_series_that_is_told_anew_is_taken_as_a_whole_or_asked_about_once() {
     assert_eq!(prices().await[0], 99.0, "nothing of it is taken before somebody says so");
     let held = desk.get("/v1/prices/held").await;
     let path = format!("/v1/prices/held/{}/accept", held["items"][0]["id"].as_str().unwrap());
+    let before = prices().await;
     assert_eq!(desk.service.post(&path, json!({})).await.status, 201);
+    assert_eq!(prices().await, before, "nor is a part of it, when somebody has");
     let summary = desk.fetch(What::History, &["AAPL"]).await;
-    assert_eq!((summary.prices, summary.held, summary.refused.len()), (DAYS - 1, 0, 0), "{summary}");
+    assert_eq!((summary.prices, summary.held, summary.refused.len()), (DAYS, 0, 0), "{summary}");
     let prices = prices().await;
     assert_eq!((prices.len() as u64, prices[0]), (DAYS, 4.95));
     assert!(prices[prices.len() - 1] < 6.0, "no close of before is left: {prices:?}");
