@@ -1,9 +1,11 @@
 //! Closes: what a series is, how it is told anew, and days that go on.
 
-use insight::market_data::What;
+use insight::market_data::{Request, What};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
-use crate::market_data::{Desk, bars, day, reason};
+use crate::ledger::Ledger;
+use crate::market_data::{Desk, bars, day, fetcher, reason, request, sources};
 use crate::provider::{Say, yahoo_history};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,6 +81,45 @@ async fn a_series_that_is_told_anew_is_taken_as_a_whole_or_asked_about_once() {
     let prices = prices().await;
     assert_eq!((prices.len() as u64, prices[0]), (DAYS, 4.95));
     assert!(prices[prices.len() - 1] < 6.0, "no close of before is left: {prices:?}");
+    assert_eq!(desk.fetch(What::History, &["AAPL"]).await.unchanged, 1);
+    desk.assert_rows_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_that_was_killed_while_it_took_a_long_split_is_finished_by_the_next() {
+    const DAYS: u64 = 1_500;
+    const TAKEN: u64 = 1_000;
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    desk.service.asset("AAPL").await;
+    let closes = |times: f64| {
+        let close =
+            move |days_ago: u64| (days_ago, format!("{:.4}", (100.0 + (days_ago % 7) as f64) * times));
+        (1..=DAYS).rev().map(close).collect::<Vec<(u64, String)>>()
+    };
+    let script = |times: f64| {
+        let closes = closes(times);
+        let closes: Vec<(u64, &str)> = closes.iter().map(|(ago, close)| (*ago, close.as_str())).collect();
+        desk.provider.script("/AAPL?", [Say::body(yahoo_history("AAPL", &bars(&closes)))]);
+    };
+    script(1.0);
+    let since = day(DAYS).parse().ok();
+    let all = Request { since, ..request(What::History, &["AAPL"]) };
+    let summary = desk.fetcher.fetch(all, |_, _| {}, CancellationToken::new()).await.unwrap();
+    assert_eq!(summary.prices, DAYS, "{summary}");
+    script(0.05);
+    assert_eq!(desk.fetch(What::History, &["AAPL"]).await.held, 1);
+    let held = desk.get("/v1/prices/held").await;
+    let path = format!("/v1/prices/held/{}/accept", held["items"][0]["id"].as_str().unwrap());
+    assert_eq!(desk.service.post(&path, json!({})).await.status, 201);
+    // Its first event, which is all that it has appended.
+    let taken = closes(0.05).into_iter().take(TAKEN as usize);
+    let taken = taken.map(
+        |(ago, price)| json!({"asset": "AAPL", "day": day(ago), "price": price, "source": "yahoo.splits"}),
+    );
+    let posted = desk.service.post("/v1/prices", json!({"prices": taken.collect::<Vec<_>>()})).await;
+    assert_eq!((posted.status, posted.body["accepted"].as_u64()), (200, Some(TAKEN)), "{}", posted.body);
+    let summary = desk.fetch(What::History, &["AAPL"]).await;
+    assert_eq!((summary.prices, summary.held, summary.refused.len()), (DAYS - TAKEN, 0, 0), "{summary:?}");
     assert_eq!(desk.fetch(What::History, &["AAPL"]).await.unchanged, 1);
     desk.assert_rows_are_right().await;
 }
