@@ -36,7 +36,8 @@ pub struct Request {
     pub symbols: Vec<String>,
     /// From this source instead of the one that the asset ranks or the settings name.
     pub source: Option<String>,
-    /// History and rates: from this day on; if not told, from a few days before the latest known one.
+    /// History and rates: from this day on; if not told, from a few days before the latest known one. A series that is
+    /// corrected is never asked for from a later day than that.
     pub since: Option<NaiveDate>,
     /// Ask and judge, but append nothing.
     pub dry_run: bool,

@@ -125,6 +125,36 @@ async fn a_fetch_that_was_killed_while_it_took_a_long_split_is_finished_by_the_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_late_since_does_not_hide_that_a_series_is_told_anew() {
+    let desk = Desk::new("", |_| Say::status(404)).await;
+    let settings = format!(
+        "{}[sources.stooq]\nbase_url = \"http://{}\"\nrequests_per_minute = 0\n",
+        sources(&desk.provider, ""),
+        desk.provider.address
+    );
+    let ledger = Ledger::start(&desk.database);
+    let fetcher = fetcher(&desk.database, &ledger, &settings);
+    desk.service.asset("KO").await;
+    let script = |times: f64, newest: u64| {
+        let line = |ago: u64| format!("{},{:.4}\n", day(ago), (60.0 + ago as f64 / 10.0) * times);
+        let lines: String = (newest..=20).rev().map(line).collect();
+        desk.provider.script("/q/d/l/?s=ko.us", [Say::body(format!("Date,Close\n{lines}"))]);
+    };
+    let fetch = |since: Option<u64>| {
+        let since = since.and_then(|ago| day(ago).parse().ok());
+        let wanted = Request { source: Some("stooq".into()), since, ..request(What::History, &["KO"]) };
+        fetcher.fetch(wanted, |_, _| {}, CancellationToken::new())
+    };
+    script(1.0, 12);
+    assert_eq!(fetch(None).await.unwrap().prices, 9);
+    // A dividend since then, and somebody who wants yesterday alone.
+    script(0.99, 1);
+    let summary = fetch(Some(1)).await.unwrap();
+    assert_eq!((summary.prices, summary.refused.len()), (20, 0), "{summary:?}");
+    desk.assert_rows_are_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_answer_with_a_day_that_goes_on_is_not_recognised() {
     let body = yahoo_history("AAPL", &bars(&[(2, "10"), (1, "11"), (0, "12")]));
     let desk = Desk::new("", move |asked| {
