@@ -16,6 +16,7 @@
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::judge::{
@@ -43,11 +44,11 @@ pub fn differs(known: &Known, seen: &[Seen]) -> bool {
 pub fn judge_whole(
     bounds: Bounds,
     now: DateTime<Utc>,
-    settled: bool,
+    settles: Option<Tz>,
     known: &Known,
     seen: Vec<Seen>,
 ) -> Result<Judged, String> {
-    let (seen, passed_over) = in_order(seen, now, settled)?;
+    let (seen, passed_over) = in_order(seen, now, settles)?;
     let told = told_again(known, &seen)?;
     let mut court = Court::of(bounds, known);
     let bound = bound(bounds.jump_percent, TimeDelta::zero());
@@ -204,7 +205,7 @@ mod tests {
     }
 
     fn judged(known: &Known, closes: &[(u32, &str)]) -> Result<Judged, String> {
-        judge_whole(BOUNDS, "2024-03-01T12:00:00Z".parse().unwrap(), false, known, seen(closes))
+        judge_whole(BOUNDS, "2024-03-01T12:00:00Z".parse().unwrap(), None, known, seen(closes))
     }
 
     #[test]

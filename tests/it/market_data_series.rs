@@ -13,6 +13,9 @@ async fn closes_are_a_series_of_their_own_that_says_what_it_is_corrected_for() {
     let desk = Desk::new("", |_| Say::status(404)).await;
     desk.service.asset("AAPL").await;
     let answer = |closes: &[(u64, &str)]| [Say::body(yahoo_history("AAPL", &bars(closes)))];
+    desk.provider.script("/AAPL?", answer(&[(0, "12.5")]));
+    let summary = desk.fetch(What::History, &["AAPL"]).await;
+    assert!(reason(&summary, "AAPL").starts_with("tells only of a day that is not over"), "{summary}");
     desk.provider.script("/AAPL?", answer(&[(3, "10"), (2, "11"), (1, "12"), (0, "12.5")]));
     let summary = desk.fetch(What::History, &["AAPL"]).await;
     assert_eq!((summary.prices, summary.refused.len()), (3, 0), "today is not over: {summary}");
