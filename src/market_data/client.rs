@@ -233,17 +233,13 @@ impl Client {
     /// Waits until it may be asked.
     async fn admitted(&self) -> Result<Turn, String> {
         loop {
-            let paused = lock(&self.pace).paused_for(Instant::now());
-            if paused > self.asking.pause_max {
-                return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
-            }
+            self.paused()?;
             // A moment of the pace is for asking: who would be sent away takes none.
             let closed = lock(&self.breaker).closed(Instant::now());
             let admitted = match closed {
                 Some(closed) => Err(closed),
                 None => {
-                    let at = lock(&self.pace).take(Instant::now());
-                    sleep_until(at).await;
+                    self.paced().await?;
                     lock(&self.breaker).admit(Instant::now())
                 }
             };
@@ -255,6 +251,28 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Waits for a moment that the pace allows. A pause that the source wishes meanwhile holds for who waits as well.
+    async fn paced(&self) -> Result<(), String> {
+        let mut at = lock(&self.pace).take(Instant::now());
+        loop {
+            sleep_until(at).await;
+            let paused = self.paused()?;
+            if paused.is_zero() {
+                return Ok(());
+            }
+            at = Instant::now() + paused;
+        }
+    }
+
+    /// How long nobody may ask.
+    fn paused(&self) -> Result<Duration, String> {
+        let paused = lock(&self.pace).paused_for(Instant::now());
+        if paused > self.asking.pause_max {
+            return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
+        }
+        Ok(paused)
     }
 
     async fn attempt(&self, url: &str, key: Option<&Key>) -> Attempt {

@@ -72,3 +72,36 @@ async fn the_last_attempt_ends_with_the_time_of_the_request() {
     assert!(asked.is_err_and(|reason| reason == "did not answer in time (asked 2 times)"));
     assert!(took >= Duration::from_millis(2_900) && took < Duration::from_millis(3_800), "{took:?}");
 }
+
+#[tokio::test]
+async fn who_waits_for_the_pace_hears_of_a_pause_that_begins_meanwhile() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let asked_at: Arc<Mutex<Vec<Instant>>> = Arc::default();
+    let asked = Arc::clone(&asked_at);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await.unwrap();
+            let nth = {
+                let mut asked = lock(&asked);
+                asked.push(Instant::now());
+                asked.len()
+            };
+            // The third is asked while the fourth waits for its moment.
+            let (status, after) = if nth == 3 { (429, "retry-after: 4\r\n") } else { (200, "") };
+            let answer =
+                format!("HTTP/1.1 {status} Told\r\n{after}content-length: 0\r\nconnection: close\r\n\r\n");
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.unwrap();
+        }
+    });
+    // Two at once, then one a second.
+    let client =
+        client("requests_per_minute = 60\nconcurrency = 2\npause_max_ms = 10000\npause_first_ms = 1");
+    let (deadline, retried) = (Instant::now() + Duration::from_secs(60), AtomicU64::new(0));
+    // Who keeps an answer keeps a place among those who ask.
+    let ask = async || client.get(&url, None, deadline, &retried).await.map(drop);
+    assert_eq!(futures::future::join_all((0..4).map(|_| ask())).await, [const { Ok(()) }; 4]);
+    let at = lock(&asked_at).clone();
+    let after_limit = at[3] - at[2];
+    assert!(at.len() == 5 && after_limit >= Duration::from_millis(3_900), "{after_limit:?} of {at:?}");
+}
