@@ -171,6 +171,7 @@ impl Fetcher {
             unchanged: 0,
             retried: 0,
             held: 0,
+            waiting: Vec::new(),
             refused,
             took: Duration::ZERO,
         };
@@ -436,6 +437,7 @@ fn note(summary: &mut Summary, target: &Target, outcome: Outcome) {
         }
         Outcome::Waits(appended) => {
             summary.held += 1;
+            summary.waiting.push(target.symbol.clone());
             summary.prices += appended.prices;
         }
         Outcome::Refused(reason) => {
