@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -129,7 +129,8 @@ pub(super) fn sources(settings: &config::Settings) -> anyhow::Result<Settings> {
     })
 }
 
-/// Runs work with a fetcher on the database, or on the private one, and ends what was started for it.
+/// Runs work with a fetcher on the database, or on the private one, and ends what was started for it. A write side that ends
+/// first, as one does whose log has forked, ends the work: nothing that it fetches could be stored.
 async fn with_fetcher<T, W>(
     settings: &config::Settings,
     work: impl FnOnce(Fetcher, CancellationToken) -> W,
@@ -149,21 +150,29 @@ where
         commands::Settings::default(),
         answered.clone(),
     );
-    let appending = tokio::spawn(appending);
+    let mut appending = tokio::spawn(appending);
     let parts = Parts { pool: visit.pool.clone(), commands, clock: Clock::System, settings: sources };
-    let worked = match Fetcher::open(parts) {
-        Ok(fetcher) => work(fetcher, shutdown.token()).await,
-        Err(error) => Err(error.into()),
+    let working = async {
+        match Fetcher::open(parts) {
+            Ok(fetcher) => work(fetcher, shutdown.token()).await,
+            Err(error) => Err(error.into()),
+        }
     };
-    answered.cancel();
-    let appended = appending.await;
-    visit.close().await?;
-    let worked = worked?;
+    let (appended, worked) = tokio::select! {
+        appended = &mut appending => (appended, Err(anyhow!("the write side has ended early"))),
+        worked = working => {
+            answered.cancel();
+            (appending.await, worked)
+        }
+    };
+    let closed = visit.close().await;
     match appended {
-        Ok(Ok(())) => Ok(worked),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error.into()),
         Err(panicked) => bail!("the write side has panicked: {panicked}"),
     }
+    closed?;
+    worked
 }
 
 fn bar(what: What) -> ProgressBar {
