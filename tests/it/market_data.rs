@@ -20,7 +20,7 @@ use crate::read_models::{Projectors, dump, reached};
 use crate::service::Service;
 
 /// Quick where a test waits for a pause or a limit.
-const QUICK: &str = "attempts = 3\npause_first_ms = 20\npause_max_ms = 3000\nattempt_ms = 1500\nread_ms = 700\n\
+const QUICK: &str = "attempts = 3\npause_first_ms = 20\npause_max_ms = 5000\nattempt_ms = 1500\nread_ms = 700\n\
     failures_max = 1000\nrequests_per_minute = 0\nconcurrency = 50\nbody_bytes_max = 1000000\n";
 
 /// The system over a database, and a provider that it asks.
