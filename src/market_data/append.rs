@@ -77,7 +77,7 @@ pub async fn append(
     for held_id in &judged.dismiss {
         dismiss(commands, *held_id, correlation_id).await?;
     }
-    for Doubt { seen, last, reason, after } in &judged.hold {
+    for Doubt { seen, last, reason, after, told_anew } in &judged.hold {
         let (at, day) = at_and_day(seen.when);
         let held_id = HeldId::of(target.asset_id, series, at, day, seen.price, *after);
         let command = Command::HoldPrice(PriceHeld {
@@ -91,6 +91,7 @@ pub async fn append(
             volume: seen.volume,
             last_price: *last,
             reason: reason.clone(),
+            told_anew: *told_anew,
         });
         let command_id = Uuid::new_v5(&COMMANDS, held_id.0.as_bytes());
         let answer = execute(commands, &request(command, command_id, correlation_id)).await?;

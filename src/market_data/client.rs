@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | a place among those who ask at once, a moment that the pace allows, a breaker that is closed | the time of the fetch |
 //! | connect, each piece of the answer, the attempt as a whole | a time of its own each |
+//! | all attempts of a request, with their pauses | a time that also ends the last of them |
 //! | the body | bytes |
 //! | failed: connection, time, 5xx, 429 | again, after a pause of full jitter or what `Retry-After` asks for, if that is not too long |
 //! | failed: anything else | refused at once |
@@ -21,7 +22,7 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use reqwest::{StatusCode, Version, redirect};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::breaker::{Breaker, Closed, Turn};
 use super::pace::Pace;
@@ -180,13 +181,13 @@ impl Client {
         retried: &AtomicU64,
     ) -> Result<Answer, String> {
         let mut pauses = Backoff::full_jitter(self.asking.pause_first, self.asking.pause_max);
-        let mut give_up_at = None;
+        // Waiting for others is not this request's fault: its time begins when it is asked first.
+        let mut turn = self.admitted().await?;
+        let give_up_at = Instant::now() + self.asking.within;
         for nth in 1.. {
-            let turn = self.admitted().await?;
-            // Waiting for others is not this request's fault.
-            let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + self.asking.within);
             let probe = Probe(&self.breaker, turn);
-            let attempt = timeout(self.asking.attempt, self.attempt(url, key)).await;
+            let ends_at = give_up_at.min(Instant::now() + self.asking.attempt);
+            let attempt = timeout_at(ends_at, self.attempt(url, key)).await;
             std::mem::forget(probe);
             let attempt = attempt.unwrap_or_else(|_| Attempt::failed("did not answer in time"));
             let (reason, after) = match attempt {
@@ -216,13 +217,15 @@ impl Client {
             }
             let pause = pause(after, pauses.next_pause());
             let again_at = Instant::now() + pause;
-            if nth == self.asking.attempts || again_at > give_up_at {
-                let times = if nth == 1 { "once".to_owned() } else { format!("{nth} times") };
-                return Err(format!("{reason} (asked {times})"));
+            let times = if nth == 1 { "once".to_owned() } else { format!("{nth} times") };
+            let reason = format!("{reason} (asked {times})");
+            if nth == self.asking.attempts || again_at >= give_up_at {
+                return Err(reason);
             }
             tracing::debug!(server = url::origin(url), reason, attempt = nth, ?pause, "asking again");
             retried.fetch_add(1, Ordering::Relaxed);
             sleep_until(again_at).await;
+            turn = timeout_at(give_up_at, self.admitted()).await.unwrap_or(Err(reason))?;
         }
         Err("was not asked".to_owned())
     }
@@ -230,17 +233,13 @@ impl Client {
     /// Waits until it may be asked.
     async fn admitted(&self) -> Result<Turn, String> {
         loop {
-            let paused = lock(&self.pace).paused_for(Instant::now());
-            if paused > self.asking.pause_max {
-                return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
-            }
+            self.paused()?;
             // A moment of the pace is for asking: who would be sent away takes none.
             let closed = lock(&self.breaker).closed(Instant::now());
             let admitted = match closed {
                 Some(closed) => Err(closed),
                 None => {
-                    let at = lock(&self.pace).take(Instant::now());
-                    sleep_until(at).await;
+                    self.paced().await?;
                     lock(&self.breaker).admit(Instant::now())
                 }
             };
@@ -252,6 +251,28 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Waits for a moment that the pace allows. A pause that the source wishes meanwhile holds for who waits as well.
+    async fn paced(&self) -> Result<(), String> {
+        let mut at = lock(&self.pace).take(Instant::now());
+        loop {
+            sleep_until(at).await;
+            let paused = self.paused()?;
+            if paused.is_zero() {
+                return Ok(());
+            }
+            at = Instant::now() + paused;
+        }
+    }
+
+    /// How long nobody may ask.
+    fn paused(&self) -> Result<Duration, String> {
+        let paused = lock(&self.pace).paused_for(Instant::now());
+        if paused > self.asking.pause_max {
+            return Err(format!("asks not to be asked for another {} s", paused.as_secs() + 1));
+        }
+        Ok(paused)
     }
 
     async fn attempt(&self, url: &str, key: Option<&Key>) -> Attempt {
@@ -385,59 +406,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pause_of_nothing_is_none_to_hammer_in() {
-        let (short, long) = (Duration::from_millis(300), Duration::from_secs(2));
-        assert_eq!(pause(Some(Duration::ZERO), short), short);
-        assert_eq!(pause(Some(long), short), long);
-        assert_eq!(pause(None, short), short);
-    }
-
-    #[tokio::test]
-    async fn who_has_a_body_has_a_place_among_those_who_ask() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let asked = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await.unwrap();
-                let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nprices";
-                if asked > 0 {
-                    tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
-                }
-            }
-        });
-        let settings =
-            crate::market_data::Settings::read("[sources.yahoo]\nconcurrency = 1", |_| None).unwrap();
-        let client = Client::open(&settings.sources["yahoo"].asking, |_| false, Clock::System).unwrap();
-        let retried = AtomicU64::new(0);
-        let ask = |ms| client.get(&url, None, Instant::now() + Duration::from_millis(ms), &retried);
-        let body = match ask(10_000).await {
-            Ok(Answer::Body(body)) => body,
-            Ok(Answer::NotModified) => panic!("a body"),
-            Err(reason) => panic!("{reason}"),
-        };
-        assert_eq!((&body.bytes[..], body.is_unframed), (&b"prices"[..], true));
-        assert!(ask(300).await.is_err_and(|reason| reason.contains("was not asked in time")));
-        drop(body);
-        assert!(ask(10_000).await.is_ok());
-    }
-
-    #[test]
-    fn the_latest_answer_is_remembered_also_when_there_is_no_room() {
-        let key =
-            |n: usize| -> Key { std::array::from_fn(|at| n.to_le_bytes().get(at).copied().unwrap_or(0)) };
-        let tag =
-            |text: &'static str| Validators { etag: Some(HeaderValue::from_static(text)), modified: None };
-        let mut remembered = Remembered::default();
-        (0..REMEMBERED_MAX).for_each(|n| remembered.keep(key(n), tag("old")));
-        remembered.keep(key(5), tag("new"));
-        assert_eq!((remembered.0.len(), remembered.0[&key(5)] == tag("new")), (REMEMBERED_MAX, true));
-        remembered.keep(key(REMEMBERED_MAX), tag("one more"));
-        assert_eq!(remembered.0.get(&key(REMEMBERED_MAX)), Some(&tag("one more")));
-        remembered.keep(key(REMEMBERED_MAX), Validators::default());
-        assert!(remembered.0.is_empty(), "an answer that cannot be recognised replaces one that could");
-    }
-}
+mod tests;

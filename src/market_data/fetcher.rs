@@ -171,6 +171,7 @@ impl Fetcher {
             unchanged: 0,
             retried: 0,
             held: 0,
+            waiting: Vec::new(),
             refused,
             took: Duration::ZERO,
         };
@@ -330,7 +331,7 @@ impl Fetcher {
         let Run { request, days_now: now, .. } = *run;
         let source = &self.settings.sources[&target.source];
         let series = source.series(request.what);
-        let (bounds, settled, mut is_anew) = (self.settings.bounds, source.settles_today(), false);
+        let (bounds, settles, mut is_anew) = (self.settings.bounds, source.settles_today_in(), false);
         if request.what != What::Quotes {
             target.known.closes = self.closes(target, &series.name, target.since, now).await?;
             if series.adjustment != Adjustment::None && restated::differs(&target.known, &told.seen) {
@@ -340,7 +341,11 @@ impl Fetcher {
         }
         let unfinished = told.unfinished;
         let judge = if is_anew { restated::judge_whole } else { judge::judge };
-        let judged = judge(bounds, now, settled, &target.known, told.seen)?;
+        let judged = judge(bounds, now, settles, &target.known, told.seen)?;
+        let goes_on = unfinished || judged.passed_over > 0;
+        if goes_on && judged.is_empty() {
+            return Err("tells only of a day that is not over: it has no close yet".to_owned());
+        }
         let mut appended = would_append(&judged);
         if !request.dry_run {
             appended =
@@ -353,7 +358,7 @@ impl Fetcher {
         } else {
             Outcome::Unchanged
         };
-        Ok((outcome, is_anew || unfinished || judged.passed_over > 0))
+        Ok((outcome, is_anew || goes_on))
     }
 
     /// Asks for a series from its first known day on, which its source seems to tell anew.
@@ -432,6 +437,7 @@ fn note(summary: &mut Summary, target: &Target, outcome: Outcome) {
         }
         Outcome::Waits(appended) => {
             summary.held += 1;
+            summary.waiting.push(target.symbol.clone());
             summary.prices += appended.prices;
         }
         Outcome::Refused(reason) => {

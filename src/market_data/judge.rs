@@ -3,8 +3,8 @@
 //! | an observation | becomes |
 //! | --- | --- |
 //! | known at its time with the same price, or a tick before the newest | unchanged |
-//! | of a day that goes on | passed over: it is no close yet |
-//! | in the future; the same time told with two prices; the last price [`Bounds::refuse_times`] over, or below | the whole answer is refused |
+//! | of a day that goes on | passed over: it is no close yet, and an answer with nothing else is refused |
+//! | of a day that has begun nowhere, or not yet where the source settles its closes; in the future; the same time told with two prices; the last price [`Bounds::refuse_times`] over, or below | the whole answer is refused |
 //! | further from the last price than [`Bounds::jump_percent`] | held, once; what agrees with it afterwards waits behind it |
 //! | anything else | taken; what waited for the same time is dismissed |
 //!
@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
 use rust_decimal::Decimal;
 
 use super::seen::{Seen, When};
@@ -101,6 +102,13 @@ pub struct Judged {
     pub passed_over: usize,
 }
 
+impl Judged {
+    /// Whether nothing of the answer counts: all of it was passed over.
+    pub fn is_empty(&self) -> bool {
+        self.take.is_empty() && self.hold.is_empty() && self.waiting + self.unchanged == 0
+    }
+}
+
 /// A price that is held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Doubt {
@@ -112,20 +120,22 @@ pub struct Doubt {
     pub reason: String,
     /// The event that it would replace, or that settled the same price before: after it this is another question.
     pub after: Position,
+    /// It stands for a series that is told anew.
+    pub told_anew: bool,
 }
 
-/// Judges the prices of an answer. With `settled`, closes of today are final.
+/// Judges the prices of an answer. Where the source `settles` its closes, those of today are final.
 ///
 /// # Errors
 /// Why nothing of it is taken.
 pub fn judge(
     bounds: Bounds,
     now: DateTime<Utc>,
-    settled: bool,
+    settles: Option<Tz>,
     known: &Known,
     seen: Vec<Seen>,
 ) -> Result<Judged, String> {
-    let (seen, passed_over) = in_order(seen, now, settled)?;
+    let (seen, passed_over) = in_order(seen, now, settles)?;
     let mut court = Court::of(bounds, known);
     court.hear(seen)?;
     Ok(court.judged(passed_over))
@@ -136,12 +146,17 @@ pub fn judge(
 pub(super) fn in_order(
     mut seen: Vec<Seen>,
     now: DateTime<Utc>,
-    settled: bool,
+    settles: Option<Tz>,
 ) -> Result<(Vec<Seen>, usize), String> {
+    // The last day that may have a price, and the last whose close is one.
+    let (latest, over) = match settles {
+        Some(zone) => (dates::today(now, zone), dates::today(now, zone)),
+        None => (dates::latest_day(now), now.date_naive() - TimeDelta::days(1)),
+    };
     for it in &seen {
         let checked = match it.when {
             When::At(at) => dates::check_instant(at, now),
-            When::Day(day) => dates::check_day(day, dates::latest_day(now)),
+            When::Day(day) => dates::check_day(day, latest),
         };
         checked.map_err(|reason| format!("tells a price of {}, which {reason}", it.when))?;
     }
@@ -153,7 +168,7 @@ pub(super) fn in_order(
     }
     seen.dedup_by_key(|it| it.when);
     let is_over = |it: &Seen| match it.when {
-        When::Day(day) => settled || day < now.date_naive(),
+        When::Day(day) => day <= over,
         When::At(_) => true,
     };
     let told = seen.len();
@@ -295,7 +310,7 @@ impl<'a> Court<'a> {
                 let reason = format!("is more than {} % away from the last price, {last}", percent(bound));
                 self.open.push(seen.price);
                 let after = before.map_or(replaced, |before| before.position.max(replaced));
-                self.judged.hold.push(Doubt { seen, last, reason, after });
+                self.judged.hold.push(Doubt { seen, last, reason, after, told_anew: false });
             }
         }
         Ok(())

@@ -17,6 +17,7 @@ mod alphavantage;
 mod append;
 mod breaker;
 mod client;
+mod daily;
 mod demo;
 mod ecb;
 mod fetcher;
@@ -35,6 +36,7 @@ mod target;
 mod url;
 mod yahoo;
 
+pub use daily::Daily;
 pub use fetcher::{Error, Fetcher, Parts};
 pub use settings::Settings;
 pub use summary::{Refused, Request, Summary, What};

@@ -1,6 +1,7 @@
 //! One face for all sources: which address to ask about an asset, and what the answer says. Pure.
 
 use chrono::{DateTime, NaiveDate, Utc};
+use chrono_tz::Tz;
 use secrecy::ExposeSecret;
 
 use super::seen::{self, Seen, Told, When};
@@ -59,9 +60,9 @@ impl SourceSettings {
         self.kind == Kind::Ecb
     }
 
-    /// Whether a close of today is final when it is published.
-    pub fn settles_today(&self) -> bool {
-        self.kind == Kind::Ecb
+    /// Where the source is, if a close of today is final when it is published.
+    pub fn settles_today_in(&self) -> Option<Tz> {
+        (self.kind == Kind::Ecb).then_some(Tz::Europe__Berlin)
     }
 
     /// What recognises a body that says, as a success, that the limit of requests is reached.

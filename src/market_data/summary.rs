@@ -36,7 +36,8 @@ pub struct Request {
     pub symbols: Vec<String>,
     /// From this source instead of the one that the asset ranks or the settings name.
     pub source: Option<String>,
-    /// History and rates: from this day on; if not told, from a few days before the latest known one.
+    /// History and rates: from this day on; if not told, from a few days before the latest known one. A series that is
+    /// corrected is never asked for from a later day than that.
     pub since: Option<NaiveDate>,
     /// Ask and judge, but append nothing.
     pub dry_run: bool,
@@ -61,6 +62,8 @@ pub struct Summary {
     pub retried: u64,
     /// Assets with a price that waits for somebody to confirm it.
     pub held: u64,
+    /// Their symbols.
+    pub waiting: Vec<String>,
     /// What was refused, and why; in the order of the symbols.
     pub refused: Vec<Refused>,
     /// How long it took.
@@ -83,12 +86,18 @@ impl Summary {
     pub fn is_complete(&self) -> bool {
         self.refused.is_empty() && self.held == 0
     }
+
+    /// The assets of which another answer may bring more: what was refused, and what waits.
+    pub fn open(&self) -> Vec<String> {
+        self.refused.iter().map(|refused| &refused.symbol).chain(&self.waiting).cloned().collect()
+    }
 }
 
 /// A sentence: for a log, or as the result of a run.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { what, asked, fetched, prices, unchanged, retried, held, refused, took, dry_run } = self;
+        let Self { what, asked, fetched, prices, unchanged, retried, held, refused, took, dry_run, .. } =
+            self;
         let (what, refused_count, seconds) = (what.as_str(), refused.len(), took.as_secs_f64());
         write!(
             f,
@@ -121,6 +130,7 @@ mod tests {
             unchanged: 1,
             retried: 2,
             held: 0,
+            waiting: Vec::new(),
             refused: vec![refused],
             took: Duration::from_millis(1_250),
         };

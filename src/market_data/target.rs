@@ -129,7 +129,11 @@ fn target(
     let live = asset.live.map(|(at, price)| (at, Price::from_decimal(price)));
     let first = now.date_naive() - TimeDelta::days(settings.days_back(told).into());
     let newest = place.and_then(|place| place.close_day).map(|day| day - OVERLAP);
-    let since = request.since.or(newest).unwrap_or(first);
+    let since = match (request.since, newest) {
+        // Only known closes can tell that a series is told anew.
+        (Some(told), Some(newest)) if series.adjustment != Adjustment::None => told.min(newest),
+        (told, newest) => told.or(newest).unwrap_or(first),
+    };
     Ok(Target {
         asset_id: asset.asset_id,
         symbol: asset.symbol.clone(),
@@ -281,6 +285,32 @@ mod tests {
         let days = super::super::source::Days { since: target.since, now };
         let address = settings.sources["ecb"].address(What::Rates, &target.subject, days).unwrap().unwrap();
         assert!(address.ends_with("eurofxref-hist-90d.xml"), "{address}");
+    }
+
+    #[test]
+    fn a_corrected_series_is_asked_for_from_its_last_known_days_whatever_is_wished() {
+        let settings = Settings::read("", |_| None).unwrap();
+        let now = "2024-03-29T12:00:00Z".parse().unwrap();
+        let place = |source: &str| SourcePlace {
+            source: source.into(),
+            tick: None,
+            close_day: Some("2024-03-08".parse().unwrap()),
+        };
+        let ranking = [("stooq.adjusted", "splits_and_dividends")];
+        let known = PricedAsset {
+            sources: vec![place("stooq.adjusted"), place("alphavantage")],
+            ..asset(&ranking, &[])
+        };
+        let since = |source: &str, told: Option<&str>| {
+            let since = told.map(|day| day.parse().unwrap());
+            let wish =
+                Request { what: What::History, symbols: Vec::new(), source: None, since, dry_run: false };
+            target(&settings, &wish, source, &known, now).unwrap().since.to_string()
+        };
+        assert_eq!(since("stooq", None), "2024-03-01");
+        assert_eq!(since("stooq", Some("2024-03-20")), "2024-03-01");
+        assert_eq!(since("stooq", Some("2024-01-01")), "2024-01-01");
+        assert_eq!(since("alphavantage", Some("2024-03-20")), "2024-03-20");
     }
 
     #[test]

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -20,7 +21,7 @@ use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config;
 pub use crate::market_data::What;
-use crate::market_data::{Fetcher, Parts, Request, Settings, Summary};
+use crate::market_data::{Daily, Fetcher, Parts, Request, Settings, Summary};
 use crate::shutdown::Shutdown;
 
 /// Refusals that are printed.
@@ -60,7 +61,8 @@ pub async fn once(settings: config::Settings, what: What, told: config::Fetch) -
     Ok(if summary.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Fetches quotes of what somebody holds, and all exchange rates, until the process is asked to end; closes once a day.
+/// Fetches quotes of what somebody holds, and all exchange rates, until the process is asked to end; closes once a day, and
+/// again what did not come.
 ///
 /// # Errors
 /// Settings that cannot be read, a database that cannot be reached at the start.
@@ -69,14 +71,16 @@ pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
     let every = Duration::from_secs(settings.market_data.fetch_every.into());
     with_fetcher(&settings, |fetcher, cancel| async move {
         info!(every = ?every, "fetching what somebody holds");
-        let mut closes_of = None;
+        let mut closes = Daily::new(every);
         loop {
             for what in [What::Quotes, What::Rates] {
-                round(&fetcher, what, cancel.clone()).await;
+                round(&fetcher, what, Vec::new(), cancel.clone()).await;
             }
             let today = Clock::System.now().date_naive();
-            if closes_of != Some(today) && round(&fetcher, What::History, cancel.clone()).await {
-                closes_of = Some(today);
+            if let Some(symbols) = closes.due(today, Instant::now())
+                && let Some(summary) = round(&fetcher, What::History, symbols, cancel.clone()).await
+            {
+                closes.asked(today, Instant::now(), &summary);
             }
             if cancel.run_until_cancelled(tokio::time::sleep(every)).await.is_none() {
                 return Ok(());
@@ -87,20 +91,24 @@ pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One round. What fails is told and tried again in the next. Whether anybody was asked.
-async fn round(fetcher: &Fetcher, what: What, cancel: CancellationToken) -> bool {
-    let request = Request { what, symbols: Vec::new(), source: None, since: None, dry_run: false };
+/// One round, of these symbols or of all. What fails is told and tried again in the next; `None` where nobody was asked.
+async fn round(
+    fetcher: &Fetcher,
+    what: What,
+    symbols: Vec<String>,
+    cancel: CancellationToken,
+) -> Option<Summary> {
+    let request = Request { what, symbols, source: None, since: None, dry_run: false };
     let fetched = fetcher.fetch(request, |_, _| {}, cancel.clone()).await;
-    let is_asked = fetched.is_ok();
-    match fetched {
+    match &fetched {
         Ok(summary) if summary.is_complete() => info!(%summary, "fetched"),
         Ok(summary) => warn!(%summary, "fetched, but not everything"),
         Err(_) if cancel.is_cancelled() => {}
         Err(error) => {
-            warn!(error = &error as &dyn std::error::Error, what = what.as_str(), "nothing was fetched")
+            warn!(error = error as &dyn std::error::Error, what = what.as_str(), "nothing was fetched")
         }
     }
-    is_asked
+    fetched.ok()
 }
 
 /// The settings of market data, from the file if there is one.
@@ -121,7 +129,8 @@ pub(super) fn sources(settings: &config::Settings) -> anyhow::Result<Settings> {
     })
 }
 
-/// Runs work with a fetcher on the database, or on the private one, and ends what was started for it.
+/// Runs work with a fetcher on the database, or on the private one, and ends what was started for it. A write side that ends
+/// first, as one does whose log has forked, ends the work: nothing that it fetches could be stored.
 async fn with_fetcher<T, W>(
     settings: &config::Settings,
     work: impl FnOnce(Fetcher, CancellationToken) -> W,
@@ -141,21 +150,29 @@ where
         commands::Settings::default(),
         answered.clone(),
     );
-    let appending = tokio::spawn(appending);
+    let mut appending = tokio::spawn(appending);
     let parts = Parts { pool: visit.pool.clone(), commands, clock: Clock::System, settings: sources };
-    let worked = match Fetcher::open(parts) {
-        Ok(fetcher) => work(fetcher, shutdown.token()).await,
-        Err(error) => Err(error.into()),
+    let working = async {
+        match Fetcher::open(parts) {
+            Ok(fetcher) => work(fetcher, shutdown.token()).await,
+            Err(error) => Err(error.into()),
+        }
     };
-    answered.cancel();
-    let appended = appending.await;
-    visit.close().await?;
-    let worked = worked?;
+    let (appended, worked) = tokio::select! {
+        appended = &mut appending => (appended, Err(anyhow!("the write side has ended early"))),
+        worked = working => {
+            answered.cancel();
+            (appending.await, worked)
+        }
+    };
+    let closed = visit.close().await;
     match appended {
-        Ok(Ok(())) => Ok(worked),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(error.into()),
         Err(panicked) => bail!("the write side has panicked: {panicked}"),
     }
+    closed?;
+    worked
 }
 
 fn bar(what: What) -> ProgressBar {
@@ -225,6 +242,7 @@ mod tests {
             unchanged: 2,
             retried: 3,
             held: 1,
+            waiting: vec!["KO".into()],
             refused: vec![
                 refused("ACME", "", "is no asset here"),
                 refused("AAPL", "yahoo", "tells the price 0"),

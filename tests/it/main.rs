@@ -33,7 +33,10 @@ mod line;
 mod load;
 mod log_verbs;
 mod market_data;
+mod market_data_failures;
 mod market_data_processes;
+mod market_data_series;
+mod market_data_sources;
 mod metrics;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod own_servers;

@@ -106,6 +106,38 @@ async fn the_role_follows_what_somebody_holds_and_ends_when_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_away_in_the_first_round_does_not_cost_a_day_of_closes() {
+    let place = Place::new();
+    let at = Utc::now().timestamp() - 60;
+    let desk =
+        Desk::new("", move |asked| Say::body(yahoo_quote(&yahoo_symbol(asked), "USD", "101", at))).await;
+    for symbol in ["AWAY", "THERE"] {
+        desk.service.asset(symbol).await;
+        let portfolio = desk.service.portfolio("untracked").await;
+        let buy = json!({"asset": symbol, "quantity": "1", "price": "101"});
+        assert_eq!(desk.service.post(&format!("{portfolio}/buy"), buy).await.status, 201);
+    }
+    // All three attempts of the first round, and one of the second.
+    let away = std::iter::repeat_n(Say::status(503), 4);
+    let closes = |symbol| Say::body(long_history(symbol));
+    desk.provider.script("/AWAY?interval=1d&period1=", away.chain([closes("AWAY")]));
+    desk.provider.script("/THERE?interval=1d&period1=", [closes("THERE")]);
+    let file = place.path().join("sources.toml");
+    std::fs::write(&file, sources(&desk.provider, "")).unwrap();
+    let (url, file) = (desk.database.url(), file.to_str().unwrap().to_owned());
+    let environment = [("DATABASE_URL", url.as_str()), ("SOURCES_FILE", file.as_str()), ("FETCH_EVERY", "1")];
+    let mut role = Process::start(place.path(), "role", &["fetch"], &environment);
+    let began = Instant::now();
+    while desk.events("ClosesObserved").await.len() < 2 {
+        assert!(began.elapsed() < Duration::from_secs(60), "they come:\n{}", role.last_words());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    role.stop();
+    assert_eq!(desk.provider.asked("/AWAY?interval=1d&period1=").len(), 5);
+    assert_eq!(desk.provider.asked("/THERE?interval=1d&period1=").len(), 1, "it came at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_verb_prints_a_table_and_its_exit_code_says_whether_all_came() {
     let at = Utc::now().timestamp() - 60;
     let desk =

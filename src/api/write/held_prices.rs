@@ -27,7 +27,8 @@ struct Nothing {}
 
 /// Accept a held price
 ///
-/// It joins the asset's prices, once. A body is not needed.
+/// It joins the asset's prices, once. One that stands for a series told anew joins them with the whole series, when that is
+/// fetched next. A body is not needed.
 #[utoipa::path(post, path = "/v1/prices/held/{id}/accept", tag = "prices", operation_id = "acceptHeldPrice",
     params(("id" = uuid::Uuid, Path, description = "The held price"), ChangeHeaders),
     responses((status = 201, description = "Accepted", body = CommandAnswer),

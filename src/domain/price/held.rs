@@ -19,7 +19,7 @@ use crate::domain::rejection::Rejection;
 pub enum HeldEvent {
     /// A price was told that is too far from the last one to be believed without a word from somebody.
     PriceHeld(PriceHeld),
-    /// Somebody confirmed it; it stands in the asset's prices from now on.
+    /// Somebody confirmed it; it stands in the asset's prices from now on, or comes with its series.
     HeldPriceAccepted(HeldPriceAccepted),
     /// Somebody said that it is wrong.
     HeldPriceDismissed(HeldPriceDismissed),
@@ -62,6 +62,9 @@ pub struct PriceHeld {
     pub last_price: Price,
     /// Why it is held, in a sentence.
     pub reason: String,
+    /// It stands for a series that is told anew: accepted, it brings no price by itself, and the next fetch brings them all.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub told_anew: bool,
 }
 
 /// Payload of `HeldPriceAccepted`.
@@ -155,7 +158,7 @@ pub fn hold(state: &HeldPrice, price: &PriceHeld) -> Vec<HeldEvent> {
 pub struct Settled {
     /// For the stream of the held price.
     pub fact: HeldEvent,
-    /// For the asset's prices.
+    /// For the asset's prices; none for one that its series brings.
     pub price: Option<PriceEvent>,
 }
 
@@ -187,6 +190,9 @@ pub fn settle(state: &HeldPrice, settlement: Settlement) -> Result<Option<Settle
 
 /// The price as it would have been observed.
 fn observed(held: &PriceHeld) -> Option<PriceEvent> {
+    if held.told_anew {
+        return None;
+    }
     let PriceHeld { asset_id, price, volume, .. } = *held;
     let (source, currency) = (held.source.clone(), held.currency.clone());
     if let Some(at) = held.at {
@@ -216,6 +222,7 @@ mod tests {
             volume: None,
             last_price: "100".parse().unwrap(),
             reason: "is 400 % above the last price".into(),
+            told_anew: false,
         }
     }
 
@@ -242,6 +249,14 @@ mod tests {
         assert_eq!(settle(&state, Settlement::Accept), Ok(None));
         let refused = settle(&state, Settlement::Dismiss);
         assert_eq!(refused, Err(Rejection::AlreadySettled { how: "accepted" }));
+    }
+
+    #[test]
+    fn one_that_is_told_anew_with_its_series_brings_no_price_by_itself() {
+        let state = after(&[HeldEvent::PriceHeld(PriceHeld { told_anew: true, ..held() })]);
+        let settled = settle(&state, Settlement::Accept).unwrap().unwrap();
+        assert!(matches!(settled.fact, HeldEvent::HeldPriceAccepted(_)));
+        assert_eq!(settled.price, None);
     }
 
     #[test]

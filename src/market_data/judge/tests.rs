@@ -37,7 +37,7 @@ fn last_closes(closes: &[(&str, &str)]) -> Known {
 }
 
 fn verdict(known: &Known, answer: &[Seen]) -> Result<Judged, String> {
-    judge(BOUNDS, NOW.parse().unwrap(), false, known, answer.to_vec())
+    judge(BOUNDS, NOW.parse().unwrap(), None, known, answer.to_vec())
 }
 
 /// Taken, held, waiting, unchanged.
@@ -93,8 +93,29 @@ fn the_future_and_two_prices_of_a_day_make_an_answer_doubtful() {
 fn a_day_that_goes_on_has_no_close_unless_the_source_settles_it() {
     let answer = [seen(day("02-29"), "1"), seen(day("03-01"), "1")];
     assert_eq!(counts(&Known::default(), &answer), [1, 0, 0, 0]);
-    let judged = judge(BOUNDS, NOW.parse().unwrap(), true, &Known::default(), answer.to_vec()).unwrap();
+    let judged = settled(NOW, &answer).unwrap();
     assert_eq!(judged.take.len(), 2);
+}
+
+/// Of a source that settles its closes in Frankfurt.
+fn settled(now: &str, answer: &[Seen]) -> Result<Judged, String> {
+    let frankfurt = Some(chrono_tz::Europe::Berlin);
+    judge(BOUNDS, now.parse().unwrap(), frankfurt, &Known::default(), answer.to_vec())
+}
+
+#[test]
+fn tomorrow_is_settled_nowhere_and_of_others_no_close() {
+    // At noon in London it is tomorrow on Kiritimati already.
+    let answer = [seen(day("02-29"), "1"), seen(day("03-02"), "1")];
+    let refused = settled(NOW, &answer).unwrap_err();
+    assert_eq!(refused, "tells a price of 2024-03-02, which is in the future");
+    assert_eq!(settled("2024-03-01T23:00:00Z", &answer).unwrap().take.len(), 2, "it has begun in Frankfurt");
+    assert_eq!(counts(&Known::default(), &answer), [1, 0, 0, 0]);
+    let tomorrow = verdict(&Known::default(), &answer[1..]).unwrap();
+    assert!(tomorrow.is_empty() && tomorrow.passed_over == 1, "nothing of it counts: {tomorrow:?}");
+    assert!(!verdict(&last_closes(&[("02-29", "1")]), &answer).unwrap().is_empty(), "one is known");
+    let beyond = verdict(&Known::default(), &[seen(day("03-03"), "1")]).unwrap_err();
+    assert!(beyond.contains("2024-03-03, which is in the future"));
 }
 
 #[test]

@@ -67,6 +67,7 @@ mod tests {
             unchanged: 1,
             retried: 0,
             held: 0,
+            waiting: Vec::new(),
             refused: vec![refused("X")],
             took: Duration::ZERO,
         };
