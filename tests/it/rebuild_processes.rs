@@ -45,6 +45,28 @@ async fn phase(pool: &PgPool) -> &'static str {
     }
 }
 
+/// The shards that a rebuild has written, with the revisions of their checkpoints.
+async fn written(pool: &PgPool, name: &str) -> Vec<(i16, i64)> {
+    if !there(pool, &format!("{name}_next.checkpoints")).await {
+        return Vec::new();
+    }
+    let sql = format!("select shard, revision from {name}_next.checkpoints order by shard");
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap()
+}
+
+/// Waits until a rebuild has written more shards than these; how many it has.
+async fn more_than(pool: &PgPool, name: &str, before: usize, process: &Process) -> usize {
+    let began = Instant::now();
+    loop {
+        let now = written(pool, name).await.len();
+        if now > before {
+            return now;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", process.last_words());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_every_phase_a_rebuild_goes_on_and_ends_with_the_live_rows() {
     let seed: u64 = rand::random();
@@ -68,21 +90,22 @@ async fn killed_in_every_phase_a_rebuild_goes_on_and_ends_with_the_live_rows() {
         )
     };
 
-    // While it loads: some shards are in the tables, and never a part of one.
-    let mut loaded = Vec::new();
-    for _ in 0..4 {
-        let mut process = start("600");
-        tokio::time::sleep(Duration::from_millis(random.random_range(150..500))).await;
+    // While it loads: what was written is gone on with, and never a part of a shard.
+    let mut loaded = written(pool, "holdings").await;
+    for round in 0..3 {
+        let mut process = start("50");
+        let more = more_than(pool, "holdings", loaded.len(), &process).await;
         process.kill();
-        if there(pool, "holdings_next.checkpoints").await {
-            let sql = "select count(*) from holdings_next.checkpoints";
-            loaded.push(count(pool, sql).await);
-            let torn = "select count(*) from holdings_next.ledgers l left join holdings_next.checkpoints c using (shard) \
-                where c.shard is null or l.position > c.position";
-            assert_eq!(count(pool, torn).await, 0, "a shard is whole or absent");
-        }
+        assert!((1..32).contains(&more), "{more} shards are written while it loads");
+        let said = process.said_lately();
+        assert_eq!(said.contains("going on with holdings_next"), round > 0, "{said}");
+        let now = written(pool, "holdings").await;
+        assert!(loaded.iter().all(|one| now.contains(one)), "{loaded:?}, and then {now:?}: what is written stays");
+        loaded = now;
+        let torn = "select count(*) from holdings_next.ledgers l left join holdings_next.checkpoints c using (shard) \
+            where c.shard is null or l.position > c.position";
+        assert_eq!(count(pool, torn).await, 0, "a shard is whole or absent");
     }
-    assert!(loaded.is_sorted(), "{loaded:?}: what was loaded stays");
 
     // While it promotes: a reader with an old snapshot holds that up.
     let mut reader = pool.begin_with("begin isolation level repeatable read read only").await.unwrap();

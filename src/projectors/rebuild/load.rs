@@ -1,7 +1,8 @@
 //! Loading: whole shards, folded in memory and written by COPY.
 //!
-//! Workers take shards from a list. A worker gathers shards until it holds enough, and writes them in one transaction
-//! with their checkpoints: killed at any moment, a shard is whole in the tables or absent. While one worker reads, another
+//! Workers take shards from a list. A worker gathers shards until it holds enough, or has held something for long enough,
+//! and writes them in one transaction with their checkpoints: killed at any moment, a shard is whole in the tables or
+//! absent, and what is lost is a shard that was being read and a few seconds of others. While one worker reads, another
 //! folds and a third writes, so that the processors of the program and of the server have something to do all the time.
 
 use std::collections::VecDeque;
@@ -27,6 +28,8 @@ use crate::projectors::{Error, Settings};
 const CHUNK_EVENTS: usize = 512;
 /// What a worker that goes on to another shard may hold of the ones before.
 const PART_OF_PIECE: usize = 4;
+/// … and for how long it may hold them, so that one that is killed has not read them for nothing.
+const HELD_FOR: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// What workers share.
@@ -99,7 +102,7 @@ async fn work<M: FromLog>(loading: Arc<Loading>) -> Result<(), Error> {
     let outcome = async {
         while let Some(shard) = loading.next_shard() {
             piece.gather(&loading, &mut reader, shard).await?;
-            if piece.projection.model.held_bytes() >= loading.piece_bytes / PART_OF_PIECE {
+            if piece.is_due(&loading) {
                 piece = piece.write(&loading).await?;
             }
         }
@@ -120,13 +123,20 @@ impl Loading {
 struct Piece<M> {
     projection: Projection<M>,
     begun: Vec<Checkpoint>,
+    since: Instant,
 }
 
 impl<M: FromLog> Piece<M> {
     fn new(loading: &Loading) -> Self {
         let parked_streams_max = Settings::default().parked_streams_max;
         let projection = Projection::new(M::from_nothing(), loading.beside.rows.clone(), parked_streams_max);
-        Self { projection, begun: Vec::new() }
+        Self { projection, begun: Vec::new(), since: Instant::now() }
+    }
+
+    /// Whether it is written before another shard is read.
+    fn is_due(&self, loading: &Loading) -> bool {
+        let is_much = self.projection.model.held_bytes() >= loading.piece_bytes / PART_OF_PIECE;
+        is_much || self.since.elapsed() >= HELD_FOR
     }
 
     /// Folds a shard up to the cut, or as much of it as memory is meant to hold.

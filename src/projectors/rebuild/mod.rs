@@ -3,7 +3,7 @@
 //! | step | what | killed here, the next run |
 //! | --- | --- | --- |
 //! | begin | `NAME_next` with its tables, without keys and indexes | begins |
-//! | load | shard by shard: fold all of it in memory, write it by COPY, with its checkpoint, in one transaction | goes on with the next shard |
+//! | load | shard by shard: fold all of it in memory, write what a few seconds brought by COPY, with its checkpoints, in one transaction | goes on with the shards that are not written |
 //! | check | count and sum up what stands in the tables, and compare with what was written; then keys and indexes | does it again, table by table |
 //! | catch up | fold what the log has gained, as a projector does | goes on from the checkpoints |
 //! | promote | one transaction puts `NAME_next` in the place of `NAME`, which becomes `NAME_old` | tries again |
