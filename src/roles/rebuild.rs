@@ -46,7 +46,12 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
     let is_wanted = |name: &&str| wanted.names.is_empty() || wanted.names.iter().any(|it| it == name);
     // In the order in which they are made from each other, whatever the order in which they were named.
     let names: Vec<&str> = schema::ALL.iter().map(|schema| schema.name).filter(is_wanted).collect();
-    let how = Options { throttle: wanted.throttle, engine: engine(&settings.risk), ..Options::default() };
+    let how = Options {
+        throttle: wanted.throttle,
+        parked_streams_max: settings.reading.parked_streams_max,
+        engine: engine(&settings.risk),
+        ..Options::default()
+    };
     let outcome = each(&pool, &names, &wanted, &how).await;
     pool.close().await;
     if let Some(embedded) = embedded {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use insight::domain::portfolio::event::CashMode;
 use insight::event_store::read;
+use insight::events::NewEvent;
 use insight::projectors::rebuild::{Options, rebuild_with};
 use insight::verify::verify;
 use rand::rngs::StdRng;
@@ -19,6 +21,7 @@ use crate::environment;
 use crate::ledger::Ledger;
 use crate::load::{Load, assert_promises_kept, tally};
 use crate::processes::{Place, Process, answers, free_address, http};
+use crate::projectors_history::{History, noon};
 use crate::random_history::RandomHistory;
 use crate::read_models::{dump, reached};
 
@@ -169,6 +172,28 @@ async fn a_second_rebuild_is_refused_and_a_throttled_one_keeps_its_pace() {
     let progress = said.lines().filter(|line| line.contains("/s, ") && line.ends_with(" s left")).count();
     assert!(progress >= 2, "{said}");
     assert!(said.contains("rows stand as they were written"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_parks_as_many_streams_as_a_projector_may() {
+    let (place, database) = (Place::new(), environment::database().await);
+    let mut history = History::new(database.options());
+    let ada = history.investor("Ada");
+    for name in ["One", "Another"] {
+        let id = history.portfolio(ada, name, "USD", CashMode::Tracked);
+        let payload = r#"{"amount": 5}"#.into();
+        let poison = NewEvent { event_type: "CashDeposited", schema_version: 1, payload, occurred_at: noon(2) };
+        history.record_raw(id.stream(), poison);
+    }
+    history.commit().await;
+    let url = database.url();
+    for (most, ends) in [("1", false), ("2", true)] {
+        let environment = [("DATABASE_URL", url.as_str()), ("PARKED_STREAMS_MAX", most)];
+        let rebuild = Process::start(place.path(), most, &["rebuild", "holdings"], &environment);
+        assert_eq!(rebuild.finish(), ends, "two streams are parked, and {most} may be");
+    }
+    let said = std::fs::read_to_string(place.path().join("1.log")).unwrap();
+    assert!(said.contains("holdings halts: 2 streams are parked, at most 1 may be"), "{said}");
 }
 
 /// What a reader was told last, by path.

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgPool};
 
+use super::Options;
 use super::beside::Beside;
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{ChunkSize, read};
 use crate::feed::Batch;
-use crate::projectors::ahead;
 use crate::projectors::checkpoint::Idle;
 use crate::projectors::projection::{Flushed, Projection, ReadModel};
 use crate::projectors::schema::{self, Schema};
-use crate::projectors::{Error, Settings};
+use crate::projectors::{Error, ahead};
 
 /// How many events are read at once, and about how many bytes.
 const SLICE_EVENTS: usize = 20_000;
@@ -74,10 +74,10 @@ impl<M: ReadModel> Follower<M> {
         beside: &Beside,
         pool: &PgPool,
         bounds: Bounds,
+        options: &Options,
     ) -> Result<Self, Error> {
         model.catch_up(pool).await?;
-        let mut projection =
-            Projection::new(model, beside.rows.clone(), Settings::default().parked_streams_max);
+        let mut projection = Projection::new(model, beside.rows.clone(), options.parked_streams_max);
         let shards = M::TOPICS.shards();
         if matches!(bounds, Bounds::Log) {
             projection.assign(&shards).await?;

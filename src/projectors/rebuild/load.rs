@@ -20,9 +20,9 @@ use super::{Hear, News, Options, Progress};
 use crate::domain::ids::{Epoch, Position, Shard};
 use crate::event_store::{Place, read};
 use crate::events::Envelope;
+use crate::projectors::Error;
 use crate::projectors::checkpoint::Checkpoint;
 use crate::projectors::projection::{FromLog, Projection};
-use crate::projectors::{Error, Settings};
 
 /// Events that are decoded and folded at once.
 const CHUNK_EVENTS: usize = 512;
@@ -41,6 +41,7 @@ struct Loading {
     /// The last event that is loaded; what comes after it is caught up with.
     cut: Position,
     piece_bytes: usize,
+    parked_streams_max: usize,
     pace: Pace,
     /// Positions that the shards have passed, added up.
     passed: AtomicI64,
@@ -70,6 +71,7 @@ pub(super) async fn load<M: FromLog>(
         shards: Mutex::new(shards),
         cut,
         piece_bytes: options.piece_bytes,
+        parked_streams_max: options.parked_streams_max,
         pace: Pace::of(options.throttle),
         passed: AtomicI64::new(0),
     });
@@ -128,8 +130,8 @@ struct Piece<M> {
 
 impl<M: FromLog> Piece<M> {
     fn new(loading: &Loading) -> Self {
-        let parked_streams_max = Settings::default().parked_streams_max;
-        let projection = Projection::new(M::from_nothing(), loading.beside.rows.clone(), parked_streams_max);
+        let rows = loading.beside.rows.clone();
+        let projection = Projection::new(M::from_nothing(), rows, loading.parked_streams_max);
         Self { projection, begun: Vec::new(), since: Instant::now() }
     }
 

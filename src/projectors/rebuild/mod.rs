@@ -54,6 +54,8 @@ pub struct Options {
     pub workers: usize,
     /// How long promotion is tried while others keep the live rows busy.
     pub promote_within: Duration,
+    /// How many streams may be parked before it stops, as a projector does.
+    pub parked_streams_max: usize,
     /// How risk is computed.
     pub engine: risk::Engine,
 }
@@ -66,6 +68,7 @@ impl Default for Options {
             piece_bytes: 128 << 20,
             workers: cores.min(4),
             promote_within: Duration::from_secs(120),
+            parked_streams_max: super::Settings::default().parked_streams_max,
             engine: risk::Engine::default(),
         }
     }
@@ -268,7 +271,7 @@ async fn follow<M: ReadModel>(
     hear: Hear<'_>,
 ) -> Result<Promoted, Error> {
     let bounds = Bounds::of(beside.schema);
-    let mut follower = Follower::begin(model, &beside, pool, bounds).await?;
+    let mut follower = Follower::begin(model, &beside, pool, bounds, options).await?;
     let (pace, started) = (Pace::of(options.throttle), Instant::now());
     let mut folded = 0;
     loop {
