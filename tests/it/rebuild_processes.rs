@@ -103,7 +103,10 @@ async fn killed_in_every_phase_a_rebuild_goes_on_and_ends_with_the_live_rows() {
         let said = process.said_lately();
         assert_eq!(said.contains("going on with holdings_next"), round > 0, "{said}");
         let now = written(pool, "holdings").await;
-        assert!(loaded.iter().all(|one| now.contains(one)), "{loaded:?}, and then {now:?}: what is written stays");
+        assert!(
+            loaded.iter().all(|one| now.contains(one)),
+            "{loaded:?}, and then {now:?}: what is written stays"
+        );
         loaded = now;
         let torn = "select count(*) from holdings_next.ledgers l left join holdings_next.checkpoints c using (shard) \
             where c.shard is null or l.position > c.position";
@@ -182,7 +185,8 @@ async fn a_rebuild_parks_as_many_streams_as_a_projector_may() {
     for name in ["One", "Another"] {
         let id = history.portfolio(ada, name, "USD", CashMode::Tracked);
         let payload = r#"{"amount": 5}"#.into();
-        let poison = NewEvent { event_type: "CashDeposited", schema_version: 1, payload, occurred_at: noon(2) };
+        let poison =
+            NewEvent { event_type: "CashDeposited", schema_version: 1, payload, occurred_at: noon(2) };
         history.record_raw(id.stream(), poison);
     }
     history.commit().await;
