@@ -265,3 +265,33 @@ async fn a_reader_with_an_old_snapshot_is_waited_for() {
     assert_eq!(notes[0], "going on with holdings_next");
     assert_clean(pool).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_computed_from_others_keeps_its_pace_and_says_how_far_it_is() {
+    let database = environment::database().await;
+    let pool = &database.pool;
+    let _written = written_history(&database).await;
+    for name in ["holdings", "prices"] {
+        rebuild(name, pool, &options()).await.unwrap();
+    }
+    let events = count(pool, "select sum(version)::bigint from holdings.ledgers").await;
+    let throttled = Options { throttle: Some(200), ..options() };
+    for name in ["valuations", "risk"] {
+        let (mut told, mut notes) = (Vec::new(), Vec::new());
+        let mut hear = |news| match news {
+            News::Progress(progress) => told.push(progress.position),
+            News::Note(note) => notes.push(note),
+        };
+        let began = std::time::Instant::now();
+        rebuild_with(name, pool, &throttled, &mut hear).await.unwrap();
+        let least = std::time::Duration::from_secs_f64(events as f64 / 200.0);
+        assert!(
+            began.elapsed() >= least,
+            "{name}: {events} events took {:?}, at least {least:?}",
+            began.elapsed()
+        );
+        assert!(told.len() >= 32 && told.is_sorted(), "{name}: {told:?}");
+        // Nothing was compared with what was written.
+        assert!(notes.iter().all(|note| !note.contains("stand as they were written")), "{name}: {notes:?}");
+    }
+}

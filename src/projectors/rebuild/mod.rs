@@ -16,12 +16,14 @@
 //! rows of a message on top. What a shard has beyond that is folded when catching up, which holds what a projector holds.
 //!
 //! `valuations` and `risk` are functions of `holdings` and `prices`: they are not loaded from the log but computed from the
-//! live rows of those, by groups of shards, and then caught up and promoted like the others.
+//! live rows of those, by groups of shards, and then caught up and promoted like the others. What is written that way is not
+//! read back.
 //!
 //! Commits do not wait for the disk, but for the last one, which makes everything before it durable too.
 
 mod beside;
 mod catch_up;
+mod chase;
 mod finish;
 mod load;
 mod log;
@@ -34,6 +36,7 @@ use sqlx::PgPool;
 
 use self::beside::{Begun, Beside};
 use self::catch_up::{Bounds, Follower};
+use self::chase::Chase;
 use self::pace::Pace;
 use super::projection::{FromLog, ReadModel};
 use super::schema::{self, Schema};
@@ -271,9 +274,9 @@ async fn follow<M: ReadModel>(
     hear: Hear<'_>,
 ) -> Result<Promoted, Error> {
     let bounds = Bounds::of(beside.schema);
-    let mut follower = Follower::begin(model, &beside, pool, bounds, options).await?;
+    let mut follower = Follower::begin(model, &beside, pool, bounds, options, hear).await?;
     let (pace, started) = (Pace::of(options.throttle), Instant::now());
-    let mut folded = 0;
+    let (mut folded, mut chase) = (0, Chase::begin());
     loop {
         let round = follower.round().await?;
         folded += round.events;
@@ -286,6 +289,15 @@ async fn follow<M: ReadModel>(
         }));
         if round.is_close {
             break;
+        }
+        let behind = round.head.0 - round.position.0;
+        if let Some(before) = chase.gains_nothing(behind, Instant::now()) {
+            let cause =
+                if options.throttle.is_some() { "--throttle allows" } else { "this rebuild can follow" };
+            hear(News::Note(format!(
+                "{behind} events behind the log, and {before} half a minute ago: the log grows faster than {cause}, and \
+                 this does not end before it grows slower"
+            )));
         }
     }
     let promoted = promote::promote(&mut follower, &beside, pool, options, hear).await;
