@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use sqlx::PgPool;
 
 use crate::config::Settings;
+pub use crate::projectors::rebuild::Dropping;
 use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
@@ -31,7 +32,7 @@ pub enum Verb {
     /// What was replaced comes back.
     RollBack,
     /// What was replaced is dropped.
-    DropOld,
+    DropOld(Dropping),
 }
 
 /// Does it, and prints how far it is at most once a second.
@@ -62,14 +63,14 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
 }
 
 async fn each(pool: &PgPool, names: &[&str], wanted: &Wanted, options: &Options) -> anyhow::Result<()> {
-    if wanted.verb != Verb::DropOld {
+    if !matches!(wanted.verb, Verb::DropOld(_)) {
         schema::apply_others(pool, names).await?;
     }
     for name in names {
         match wanted.verb {
             Verb::Rebuild => one(pool, name, false, options).await?,
             Verb::RollBack => one(pool, name, true, options).await?,
-            Verb::DropOld => match rebuild::drop_old(name, pool).await? {
+            Verb::DropOld(dropping) => match rebuild::drop_old(name, pool, dropping).await? {
                 dropped if dropped.is_empty() => eprintln!("{name}: nothing old to drop"),
                 dropped => eprintln!("{name}: dropped {}", dropped.join(", ")),
             },

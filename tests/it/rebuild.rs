@@ -6,7 +6,7 @@ use insight::event_store::read;
 use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::kafka::{KafkaSettings, topics};
 use insight::projectors::Error;
-use insight::projectors::rebuild::{News, Options, Promoted, drop_old, rebuild_with, roll_back};
+use insight::projectors::rebuild::{Dropping, News, Options, Promoted, drop_old, rebuild_with, roll_back};
 use insight::projectors::risk::Engine;
 use insight::relay;
 use insight::verify::verify;
@@ -155,9 +155,9 @@ async fn what_was_replaced_comes_back_caught_up_and_goes_when_it_is_told_to() {
         let dropped = format!("{name}_old, which the rebuild before left, is dropped");
         assert!(notes.contains(&dropped), "{notes:?}");
         assert_eq!(schemas(pool, name).await, [name.to_owned(), format!("{name}_old")]);
-        assert_eq!(drop_old(name, pool).await.unwrap(), [format!("{name}_old")]);
+        assert_eq!(drop_old(name, pool, Dropping::Unserved).await.unwrap(), [format!("{name}_old")]);
         assert_eq!(schemas(pool, name).await, [name]);
-        assert!(drop_old(name, pool).await.unwrap().is_empty());
+        assert!(drop_old(name, pool, Dropping::Unserved).await.unwrap().is_empty());
     }
     projectors.stop().await;
 }

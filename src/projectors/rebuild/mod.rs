@@ -29,6 +29,7 @@ mod load;
 mod log;
 mod pace;
 mod promote;
+mod served;
 
 use std::time::{Duration, Instant};
 
@@ -180,21 +181,37 @@ pub async fn roll_back(
     rebuilt
 }
 
+/// Whether somebody may still need what is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropping {
+    /// What an older program seems to serve is kept.
+    Unserved,
+    /// Whoever serves it.
+    Everything,
+}
+
 /// Drops what rebuilds have replaced, also what older programs served; returns the schemas' names.
 ///
 /// # Errors
-/// [`Error::UnknownReadModel`], [`Error::Rebuilding`], [`Error::Database`].
-pub async fn drop_old(name: &str, pool: &PgPool) -> Result<Vec<String>, Error> {
+/// [`Error::UnknownReadModel`], [`Error::Rebuilding`], [`Error::StillServed`], [`Error::Database`].
+pub async fn drop_old(name: &str, pool: &PgPool, dropping: Dropping) -> Result<Vec<String>, Error> {
     let schema = Schema::named(name)?;
     let lock = lock(pool, schema).await?;
     let mut dropped = Vec::new();
     let mut tx = pool.begin().await?;
     schema::lock(&mut tx).await?;
     for name in schema.of_older_programs().into_iter().chain([schema.old()]) {
-        if schema::found_shape(&mut tx, &name).await?.is_some() {
-            schema::drop_schema(&mut tx, &name).await?;
-            dropped.push(name);
+        if schema::found_shape(&mut tx, &name).await?.is_none() {
+            continue;
         }
+        if dropping == Dropping::Unserved
+            && name != schema.old()
+            && let Some(sign) = served::sign_of_life(&mut tx, &name).await?
+        {
+            return Err(Error::StillServed { schema: name, sign });
+        }
+        schema::drop_schema(&mut tx, &name).await?;
+        dropped.push(name);
     }
     tx.commit().await?;
     lock.release().await;
