@@ -254,13 +254,20 @@ async fn a_reader_with_an_old_snapshot_is_waited_for() {
     let database = environment::database().await;
     let pool = &database.pool;
     let _written = written_history(&database).await;
-    rebuild("holdings", pool, &options()).await.unwrap();
+    for _ in 0..2 {
+        rebuild("holdings", pool, &options()).await.unwrap();
+    }
+    let way_back = identity(pool, "holdings_old.checkpoints").await;
     let mut reader = pool.begin_with("begin isolation level repeatable read read only").await.unwrap();
     let _: i64 = sqlx::query_scalar("select count(*) from events").fetch_one(&mut *reader).await.unwrap();
     let impatient = Options { promote_within: std::time::Duration::from_secs(3), ..options() };
     let refused = rebuild("holdings", pool, &impatient).await;
     assert!(matches!(refused, Err(Error::CannotPromote { .. })), "{refused:?}");
     drop(reader);
+    // What was not promoted has not cost the way back.
+    assert_eq!(schemas(pool, "holdings").await, ["holdings", "holdings_next", "holdings_old"]);
+    roll_back("holdings", pool, &options(), &mut |_| {}).await.unwrap();
+    assert_eq!(identity(pool, "holdings.checkpoints").await, way_back);
     let (_, notes) = rebuild("holdings", pool, &impatient).await.unwrap();
     assert_eq!(notes[0], "going on with holdings_next");
     assert_clean(pool).await;

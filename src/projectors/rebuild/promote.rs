@@ -5,6 +5,7 @@
 //! | lock live's checkpoints | projectors that begin a flush; one in the middle of a flush is waited for | live stands still |
 //! | fold the rest of the log | | the new rows are nowhere behind the live ones |
 //! | wait until no snapshot is older than that | | a reader whose snapshot is older would see the new tables as they were, and so step back |
+//! | drop what the rebuild before replaced | | it is the way back until this commits |
 //! | lock live's tables | readers, for as long as two catalogue rows take | nobody has read one table of a read model and is about to read another |
 //! | give live's checkpoints other revisions | | whoever holds the ones before has lost its shards, also if it still means the old tables |
 //! | rename, commit | | statements name schemas: they are planned anew and mean the new tables |
@@ -50,14 +51,6 @@ pub(super) async fn promote<M: ReadModel>(
     options: &Options,
     hear: Hear<'_>,
 ) -> Result<Promoted, Error> {
-    let old = beside.schema.old();
-    if beside.name != old && schema::found_shape(&mut *pool.acquire().await?, &old).await?.is_some() {
-        hear(News::Note(format!("{old}, which the rebuild before left, is dropped")));
-        let mut tx = pool.begin().await?;
-        schema::lock(&mut tx).await?;
-        schema::drop_schema(&mut tx, &old).await?;
-        tx.commit().await?;
-    }
     let started = Instant::now();
     let connecting = (*pool.connect_options()).clone().application_name("insight rebuild");
     let settings = [("statement_timeout", "30000"), ("idle_in_transaction_session_timeout", "30000")];
@@ -65,8 +58,11 @@ pub(super) async fn promote<M: ReadModel>(
     for attempt in 1_u32.. {
         let patience = if attempt < PATIENT_FROM { PATIENCE } else { PATIENCE_THEN };
         match attempt_once(&mut conn, follower, beside, patience).await? {
-            Ok(promoted) => {
+            Ok((promoted, dropped)) => {
                 let _ = conn.close().await;
+                if let Some(old) = dropped {
+                    hear(News::Note(format!("{old}, which the rebuild before left, is dropped")));
+                }
                 return Ok(promoted);
             }
             Err(Waited(waited_for)) => {
@@ -94,7 +90,7 @@ async fn attempt_once<M: ReadModel>(
     follower: &mut Follower<M>,
     beside: &Beside,
     patience: Duration,
-) -> Result<Result<Promoted, Waited>, Error> {
+) -> Result<Result<(Promoted, Option<String>), Waited>, Error> {
     let mut tx = conn.begin().await?;
     // The one commit of a rebuild that waits for the disk; it makes all before it durable.
     run(&mut tx, "set local synchronous_commit = on").await?;
@@ -112,6 +108,16 @@ async fn attempt_once<M: ReadModel>(
             tx.rollback().await?;
             return Ok(Err(waited));
         }
+    }
+    let (old, name) = (beside.schema.old(), &beside.name);
+    let mut dropped = None;
+    if is_live && *name != old && schema::found_shape(&mut tx, &old).await?.is_some() {
+        let drop = format!("drop schema {old} cascade");
+        if let Err(waited) = locked(&mut tx, patience, &drop, &format!("readers of {old}")).await? {
+            tx.rollback().await?;
+            return Ok(Err(waited));
+        }
+        dropped = Some(old.clone());
     }
     let mine = follower.projection.revisions();
     let mut readers = None;
@@ -141,7 +147,6 @@ async fn attempt_once<M: ReadModel>(
     if count < mine.0.len() as i64 {
         return Err(Error::Lost { read_model: M::NAME.to_owned() });
     }
-    let (old, name) = (beside.schema.old(), &beside.name);
     let rename = match (is_live, *name == old) {
         (false, _) => format!("alter schema {name} rename to {live}"),
         (true, false) => {
@@ -155,7 +160,7 @@ async fn attempt_once<M: ReadModel>(
     run(&mut tx, &rename).await?;
     tx.commit().await?;
     let readers_waited = readers.map_or(Duration::ZERO, |since| since.elapsed());
-    Ok(Ok(Promoted { writers_waited: asked.elapsed(), readers_waited }))
+    Ok(Ok((Promoted { writers_waited: asked.elapsed(), readers_waited }, dropped)))
 }
 
 /// Folds the log until the new rows are nowhere behind the live ones, which stand still, and every snapshot shows that.
