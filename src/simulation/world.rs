@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::operations::{Operation, Process};
 use super::postgres::PostgresLog;
 use super::projector::{Projector, Rows};
+use super::rebuild::{Next, Rebuilder};
 use super::relay::Relay;
 use super::store::Store;
 use super::writer::Writer;
@@ -26,7 +27,8 @@ pub(super) struct Backup {
     epochs: Vec<(Epoch, Position)>,
     progress: BTreeMap<Shard, Progress>,
     rows: BTreeMap<Shard, Rows>,
-    next: BTreeMap<Shard, Rows>,
+    old: BTreeMap<Shard, Rows>,
+    next: Option<Next>,
     revisions: i64,
 }
 
@@ -35,8 +37,13 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) progress: BTreeMap<Shard, Progress>,
     pub(super) rows: BTreeMap<Shard, Rows>,
+    /// What a rebuild has replaced.
+    pub(super) old: BTreeMap<Shard, Rows>,
     /// What a rebuild has made beside them.
-    pub(super) next: BTreeMap<Shard, Rows>,
+    pub(super) next: Option<Next>,
+    pub(super) rebuilder: Rebuilder,
+    /// Rebuilds that were promoted.
+    pub(super) promotions: usize,
     pub(super) revisions: i64,
     pub(super) bus: Bus,
     pub(super) shards: Vec<Shard>,
@@ -61,7 +68,10 @@ impl World {
             store: Store::new(beside),
             progress: BTreeMap::new(),
             rows: BTreeMap::new(),
-            next: BTreeMap::new(),
+            old: BTreeMap::new(),
+            next: None,
+            rebuilder: Rebuilder::default(),
+            promotions: 0,
             revisions: 0,
             bus: Bus::default(),
             shards: Vec::new(),
@@ -123,7 +133,7 @@ impl World {
             Operation::Rebalance(draw) => self.rebalance(draw),
             Operation::Redeliver { projector, back } => self.projectors[projector].go_back(back),
             Operation::Skip { projector, records } => self.projectors[projector].skip(records),
-            Operation::Rebuild { shard } => self.rebuild_shard(self.shard(shard)),
+            Operation::Rebuild { shard } => self.rebuild(self.shard(shard)),
             Operation::Promote => self.promote(),
             Operation::DeleteTopic => self.bus.delete(),
             Operation::Expire { shard, records } => self.bus.expire(self.shard(shard), records),
@@ -158,6 +168,7 @@ impl World {
                 self.projectors[n] = Projector::default();
                 self.rebalance(n);
             }
+            Process::Rebuilder => self.rebuilder = Rebuilder::Down,
         }
     }
 
@@ -167,6 +178,7 @@ impl World {
             epochs: self.store.epochs(),
             progress: self.progress.clone(),
             rows: self.rows.clone(),
+            old: self.old.clone(),
             next: self.next.clone(),
             revisions: self.revisions,
         });
@@ -181,7 +193,9 @@ impl World {
         self.store.restore(backup.head, backup.epochs);
         self.progress = backup.progress;
         self.rows = backup.rows;
+        self.old = backup.old;
         self.next = backup.next;
+        self.rebuilder = Rebuilder::Down;
         self.revisions = backup.revisions;
         self.restores += 1;
         self.is_suspect = true;
@@ -215,6 +229,7 @@ impl World {
             *relay = Relay::default();
         }
         self.relay_lock = None;
+        self.rebuilder = Rebuilder::Down;
         for projector in &mut self.projectors {
             *projector = Projector::default();
         }
@@ -230,6 +245,7 @@ impl World {
             projector.frozen = false;
         }
         self.relay_lock = None;
+        self.rebuilder = Rebuilder::Down;
         self.rebalance(0);
         if self.is_suspect {
             self.new_epoch();

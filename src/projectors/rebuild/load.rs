@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::beside::Beside;
 use super::log::{Epochs, Reader};
 use super::pace::Pace;
-use super::{Hear, News, Options, Progress};
+use super::{Hear, News, Options, Progress, steps};
 use crate::domain::ids::{Epoch, Position, Shard};
 use crate::event_store::{Place, read};
 use crate::events::Envelope;
@@ -26,10 +26,6 @@ use crate::projectors::projection::{FromLog, Projection};
 
 /// Events that are decoded and folded at once.
 const CHUNK_EVENTS: usize = 512;
-/// What a worker that goes on to another shard may hold of the ones before.
-const PART_OF_PIECE: usize = 4;
-/// … and for how long it may hold them, so that one that is killed has not read them for nothing.
-const HELD_FOR: Duration = Duration::from_secs(3);
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// What workers share.
@@ -56,8 +52,7 @@ pub(super) async fn load<M: FromLog>(
 ) -> Result<(), Error> {
     let all = M::TOPICS.shards();
     let loaded = beside.checkpoints(&mut *beside.rows.acquire().await?).await?;
-    let is_loaded = |shard: &Shard| loaded.iter().any(|mine| mine.shard == *shard);
-    let shards: VecDeque<Shard> = all.iter().copied().filter(|shard| !is_loaded(shard)).collect();
+    let shards = steps::to_load(&all, &loaded);
     if shards.is_empty() {
         return Ok(());
     }
@@ -137,8 +132,7 @@ impl<M: FromLog> Piece<M> {
 
     /// Whether it is written before another shard is read.
     fn is_due(&self, loading: &Loading) -> bool {
-        let is_much = self.projection.model.held_bytes() >= loading.piece_bytes / PART_OF_PIECE;
-        is_much || self.since.elapsed() >= HELD_FOR
+        steps::is_due(self.projection.model.held_bytes(), loading.piece_bytes, self.since.elapsed())
     }
 
     /// Folds a shard up to the cut, or as much of it as memory is meant to hold.

@@ -30,6 +30,7 @@ mod log;
 mod pace;
 mod promote;
 mod served;
+pub(crate) mod steps;
 
 use std::time::{Duration, Instant};
 

@@ -23,8 +23,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
 use super::beside::Beside;
 use super::catch_up::Follower;
-use super::{Hear, News, Options, Promoted};
+use super::{Hear, News, Options, Promoted, steps};
+use crate::domain::ids::SHARDS;
+use crate::event_store::read;
 use crate::projectors::Error;
+use crate::projectors::checkpoint::{self, Checkpoint};
 use crate::projectors::projection::ReadModel;
 use crate::projectors::schema;
 
@@ -137,14 +140,7 @@ async fn attempt_once<M: ReadModel>(
             format!("update {live}.checkpoints set revision = nextval('public.checkpoint_revisions')");
         run(&mut tx, &fence).await?;
     }
-    let unchanged = format!(
-        "select count(*) from {}.checkpoints join unnest($1::smallint[], $2::bigint[]) as m (shard, revision) \
-         using (shard, revision)",
-        beside.name
-    );
-    let count: i64 =
-        sqlx::query_scalar(AssertSqlSafe(unchanged)).bind(&mine.0).bind(&mine.1).fetch_one(&mut *tx).await?;
-    if count < mine.0.len() as i64 {
+    if !steps::are_ours(&mine, &stored_in(&mut tx, name).await?) {
         return Err(Error::Lost { read_model: M::NAME.to_owned() });
     }
     let rename = match (is_live, *name == old) {
@@ -170,23 +166,17 @@ async fn reach_live<M: ReadModel>(
     beside: &Beside,
     live: &str,
 ) -> Result<Result<(), Waited>, Error> {
-    // A live place beyond the head is of a history that is no more.
-    let behind = format!(
-        "select count(*) from {live}.checkpoints l left join {next}.checkpoints n using (shard) \
-         cross join (select coalesce(max(position), 0) as head from public.events) h \
-         where coalesce(n.scanned_to, -1) < least(l.scanned_to, h.head) \
-            or coalesce(n.price_position, -1) < least(l.price_position, h.head)",
-        next = beside.name
-    );
     let began = Instant::now();
+    let live = stored_in(tx, live).await?;
     loop {
         follower.round().await?;
-        let behind: i64 = sqlx::query_scalar(AssertSqlSafe(behind.clone())).fetch_one(&mut *tx).await?;
-        if behind == 0 {
+        let next = beside.checkpoints(&mut *beside.rows.acquire().await?).await?;
+        let behind = steps::behind(&live, &next, read::head(&mut *tx).await?);
+        if behind.is_empty() {
             break;
         }
         if began.elapsed() > FLUSH_WITHIN {
-            return Ok(Err(Waited(format!("{behind} shards that are still behind the live ones"))));
+            return Ok(Err(Waited(format!("{} shards that are still behind the live ones", behind.len()))));
         }
     }
     let now: chrono::DateTime<chrono::Utc> =
@@ -211,6 +201,15 @@ async fn reach_live<M: ReadModel>(
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// The checkpoints in this schema.
+async fn stored_in(tx: &mut PgConnection, name: &str) -> Result<Vec<Checkpoint>, Error> {
+    let all: Vec<i16> = (0..SHARDS).collect();
+    run(tx, &format!("set local search_path = {name}")).await?;
+    let stored = checkpoint::stored(tx, &all).await?;
+    run(tx, "set local search_path = default").await?;
+    Ok(stored)
 }
 
 /// Live's tables in an order in which readers use them: those that say which shard first, checkpoints last.
