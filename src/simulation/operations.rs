@@ -97,6 +97,11 @@ pub(super) enum Operation {
         shard: usize,
         record: usize,
     },
+    /// A record and the one after it change places.
+    Swap {
+        shard: usize,
+        record: usize,
+    },
     Silence,
     Kill(Process),
     BackUp,
@@ -180,6 +185,8 @@ fn fault(random: &mut StdRng, writer: usize, relay: usize, projector: usize) -> 
         22 | 23 => Operation::FetchAlone { projector, records },
         24 => Operation::BackUp,
         25 => Operation::Restore,
+        26 => Operation::Kill(Process::Rebuilder),
+        27 => Operation::Swap { shard, record: random.random_range(0..1_000) },
         _ => Operation::NewEpoch,
     }
 }

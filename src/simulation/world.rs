@@ -139,6 +139,7 @@ impl World {
             Operation::Expire { shard, records } => self.bus.expire(self.shard(shard), records),
             Operation::Cut { shard, records } => self.bus.cut(self.shard(shard), records),
             Operation::Double { shard, record } => self.bus.double(self.shard(shard), record),
+            Operation::Swap { shard, record } => self.bus.swap(self.shard(shard), record),
             Operation::Silence => self.now += Duration::from_secs(15),
             Operation::Kill(process) => self.kill(process),
             Operation::BackUp => self.back_up(),
