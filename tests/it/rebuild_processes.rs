@@ -244,6 +244,9 @@ async fn readers(address: SocketAddr, stop: &Arc<AtomicBool>, reads: &Arc<Atomic
             format!("/v1/portfolios/{id}"),
             "/v1/assets?limit=5".to_owned(),
             "/v1/portfolios?order=value&limit=5".to_owned(),
+            format!("/v1/portfolios/{id}/risk"),
+            "/v1/jobs?limit=5".to_owned(),
+            "/v1/portfolios/stats".to_owned(),
         ];
         all.spawn(async move {
             let (mut told, mut longest) = (Told::default(), Duration::ZERO);
