@@ -133,14 +133,18 @@ struct Rebuild {
     /// Drops what rebuilds have replaced, and what older versions of the program served
     #[arg(long)]
     drop_old: bool,
+    /// With --drop-old: also what an older program seems to serve still
+    #[arg(long, requires = "drop_old")]
+    force: bool,
 }
 
 impl From<Rebuild> for roles::rebuild::Wanted {
     fn from(told: Rebuild) -> Self {
-        use roles::rebuild::Verb;
+        use roles::rebuild::{Dropping, Verb};
+        let dropping = if told.force { Dropping::Everything } else { Dropping::Unserved };
         let verb = match (told.rollback, told.drop_old) {
             (true, _) => Verb::RollBack,
-            (_, true) => Verb::DropOld,
+            (_, true) => Verb::DropOld(dropping),
             _ => Verb::Rebuild,
         };
         Self { names: told.names, throttle: told.throttle, verb }

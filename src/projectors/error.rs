@@ -66,6 +66,16 @@ pub enum Error {
         /// The schema that is not there.
         schema: String,
     },
+    /// An older program may still serve what was to be dropped.
+    #[error(
+        "{schema} may still be served by an older program: {sign}. Stop that program and let the log go on, or say --force"
+    )]
+    StillServed {
+        /// The schema.
+        schema: String,
+        /// What tells so.
+        sign: String,
+    },
     /// What was replaced cannot be served by this program.
     #[error("{schema} cannot be gone back to: {reason}; `insight rebuild {read_model}` makes it anew")]
     OldUnfit {

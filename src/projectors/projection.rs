@@ -366,8 +366,8 @@ impl<M: ReadModel> Projection<M> {
     }
 
     /// By which the shards are known to be ours.
-    pub(super) fn revisions(&self) -> (Vec<i16>, Vec<i64>) {
-        self.checkpoints.iter().map(|mine| (mine.shard.0, mine.revision)).unzip()
+    pub(super) fn revisions(&self) -> Vec<(Shard, i64)> {
+        self.checkpoints.iter().map(|mine| (mine.shard, mine.revision)).collect()
     }
 
     /// Tells a failure that would come again from one that passes.

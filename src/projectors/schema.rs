@@ -142,11 +142,16 @@ pub async fn recreate(conn: &mut PgConnection, schema: Schema) -> Result<(), Err
     Ok(())
 }
 
+/// What the sessions of those who write a schema call themselves.
+pub(super) fn session_name(schema: &str) -> String {
+    format!("insight project {schema}")
+}
+
 /// A pool whose statements name no schema and mean this one.
 pub fn pool_in(pool: &PgPool, schema: &str, connections_max: u32) -> PgPool {
     let options: PgConnectOptions = (*pool.connect_options()).clone();
     let options = options
-        .application_name(&format!("insight project {schema}"))
+        .application_name(&session_name(schema))
         // A frozen process must not keep its successor waiting for the checkpoint's rows.
         .options([("search_path", schema), ("idle_in_transaction_session_timeout", "5000")]);
     pool_options().max_connections(connections_max).acquire_timeout(ACQUIRE_WITHIN).connect_lazy_with(options)

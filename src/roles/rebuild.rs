@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use sqlx::PgPool;
 
 use crate::config::Settings;
+pub use crate::projectors::rebuild::Dropping;
 use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
@@ -31,7 +32,7 @@ pub enum Verb {
     /// What was replaced comes back.
     RollBack,
     /// What was replaced is dropped.
-    DropOld,
+    DropOld(Dropping),
 }
 
 /// Does it, and prints how far it is at most once a second.
@@ -46,7 +47,12 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
     let is_wanted = |name: &&str| wanted.names.is_empty() || wanted.names.iter().any(|it| it == name);
     // In the order in which they are made from each other, whatever the order in which they were named.
     let names: Vec<&str> = schema::ALL.iter().map(|schema| schema.name).filter(is_wanted).collect();
-    let how = Options { throttle: wanted.throttle, engine: engine(&settings.risk), ..Options::default() };
+    let how = Options {
+        throttle: wanted.throttle,
+        parked_streams_max: settings.reading.parked_streams_max,
+        engine: engine(&settings.risk),
+        ..Options::default()
+    };
     let outcome = each(&pool, &names, &wanted, &how).await;
     pool.close().await;
     if let Some(embedded) = embedded {
@@ -57,14 +63,14 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
 }
 
 async fn each(pool: &PgPool, names: &[&str], wanted: &Wanted, options: &Options) -> anyhow::Result<()> {
-    if wanted.verb != Verb::DropOld {
+    if !matches!(wanted.verb, Verb::DropOld(_)) {
         schema::apply_others(pool, names).await?;
     }
     for name in names {
         match wanted.verb {
             Verb::Rebuild => one(pool, name, false, options).await?,
             Verb::RollBack => one(pool, name, true, options).await?,
-            Verb::DropOld => match rebuild::drop_old(name, pool).await? {
+            Verb::DropOld(dropping) => match rebuild::drop_old(name, pool, dropping).await? {
                 dropped if dropped.is_empty() => eprintln!("{name}: nothing old to drop"),
                 dropped => eprintln!("{name}: dropped {}", dropped.join(", ")),
             },

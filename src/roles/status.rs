@@ -81,14 +81,15 @@ fn table(status: &Status) -> String {
         head.epoch, head.position, status.appended_per_second
     ));
     line(format!(
-        "{:<12}{:>12}{:>10}{:>9}{:>11}{:>8}  {}",
+        "{:<15}{:>12}{:>10}{:>9}{:>11}{:>8}  {}",
         "", "position", "behind", "", "events/s", "parked", "owners"
     ));
     for it in &status.read_models {
         let ReadModel { name, position, lag_events, lag_seconds, events_per_second, .. } = it;
+        let name = format!("{name} v{}", it.shape_version);
         let shape = if it.shape.is_some() { owners(&it.owners) } else { "no tables".to_owned() };
         line(format!(
-            "{name:<12}{position:>12}{lag_events:>10}{lag_seconds:>7.1} s{events_per_second:>11.0}{:>8}  {shape}",
+            "{name:<15}{position:>12}{lag_events:>10}{lag_seconds:>7.1} s{events_per_second:>11.0}{:>8}  {shape}",
             it.parked_count
         ));
     }

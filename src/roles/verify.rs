@@ -124,7 +124,7 @@ fn print_json(report: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Kept seals as told: each is one, or a file of them.
+/// Kept seals as told: each is one, or a file of them. A file without any would vouch for nothing, and say that all is well.
 fn read_kept(given: &[String]) -> anyhow::Result<Vec<SealAt>> {
     let mut kept = Vec::new();
     for given in given {
@@ -135,6 +135,9 @@ fn read_kept(given: &[String]) -> anyhow::Result<Vec<SealAt>> {
         let text = std::fs::read_to_string(given).with_context(|| {
             format!("--seals {given}: neither a seal as POSITION:HEX nor a file that can be read")
         })?;
+        if text.trim().is_empty() {
+            bail!("--seals {given}: this file holds no seal");
+        }
         for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
             match line.parse() {
                 Ok(seal) => kept.push(seal),
@@ -194,8 +197,13 @@ mod tests {
         std::fs::write(&path, format!("{other}\n\n{one}\n")).unwrap();
         assert_eq!(read_kept(&[one.clone(), path.clone()]).unwrap().len(), 3);
         std::fs::write(&path, format!("{other}\nnonsense\n")).unwrap();
-        let error = read_kept(&[path]).unwrap_err().to_string();
+        let error = read_kept(std::slice::from_ref(&path)).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("nonsense"), "{error}");
+        for nothing in ["", " \n\n"] {
+            std::fs::write(&path, nothing).unwrap();
+            let error = read_kept(&[one.clone(), path.clone()]).unwrap_err().to_string();
+            assert!(error.contains("kept") && error.contains("no seal"), "{error}");
+        }
         let error = read_kept(&["5:abc".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("5:abc"), "{error}");
     }

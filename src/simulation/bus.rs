@@ -35,6 +35,8 @@ pub(super) struct Partition {
     /// And then something came from another hand than the leader's, so that offsets rose as if nothing had been lost. No
     /// relay can notice that; readers of the topic find the gap, and fill it from the store.
     pub(super) deceiving: bool,
+    /// Records have changed places, which no broker does. Readers pass over what does not come next and fill it from the store.
+    pub(super) swapped: bool,
 }
 
 /// Who writes a record.
@@ -112,6 +114,17 @@ impl Bus {
             let doubled = partition.records[which % partition.records.len()].clone();
             partition.deceiving |= partition.disordered;
             partition.records.push(doubled);
+        }
+    }
+
+    /// A record that can still be read and the one after it change places.
+    pub(super) fn swap(&mut self, shard: Shard, which: usize) {
+        let Some(partition) = self.partitions.get_mut(&shard) else { return };
+        let pairs = partition.records.len().saturating_sub(partition.low + 1);
+        if pairs > 0 {
+            let first = partition.low + which % pairs;
+            partition.records.swap(first, first + 1);
+            partition.swapped = true;
         }
     }
 }

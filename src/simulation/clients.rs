@@ -201,10 +201,6 @@ impl Clients {
     pub(super) fn told(&self) -> impl Iterator<Item = (Uuid, &Told)> {
         self.calls.iter().filter_map(|call| Some((call.request.command_id, call.told.as_ref()?)))
     }
-
-    pub(super) fn count(&self) -> usize {
-        self.calls.len()
-    }
 }
 
 /// A command and the version that it insists on.

@@ -26,6 +26,7 @@ pub(super) enum Process {
         written: usize,
     },
     Projector(usize),
+    Rebuilder,
 }
 
 /// One thing that happens.
@@ -77,11 +78,11 @@ pub(super) enum Operation {
         projector: usize,
         records: usize,
     },
-    /// Loads a shard beside the live rows, or follows the log there.
+    /// The next step of a rebuild beside the live rows; where it follows the log, in this shard.
     Rebuild {
         shard: usize,
     },
-    /// Puts them in the place of the live ones.
+    /// The next step that puts them in the place of the live ones.
     Promote,
     DeleteTopic,
     Expire {
@@ -93,6 +94,11 @@ pub(super) enum Operation {
         records: usize,
     },
     Double {
+        shard: usize,
+        record: usize,
+    },
+    /// A record and the one after it change places.
+    Swap {
         shard: usize,
         record: usize,
     },
@@ -131,15 +137,15 @@ fn one(random: &mut StdRng, writing: u32) -> Operation {
             _ => Operation::Settle(writer),
         };
     }
-    match random.random_range(0..14) {
+    match random.random_range(0..18) {
         0 => Operation::Lead(relay),
         1 | 2 => Operation::Copy { relay, events: random.random_range(1..5) },
         3 | 4 => Operation::Deliver { relay, records: random.random_range(1..5) },
         5 => Operation::Save(relay),
         6..=8 => Operation::Fetch { projector, records: random.random_range(1..5) },
         9 | 10 => Operation::Fold(projector),
-        11 => Operation::Rebuild { shard },
-        12 if random.random_range(0..2) == 0 => Operation::Promote,
+        11..=13 => Operation::Rebuild { shard },
+        14 | 15 => Operation::Promote,
         _ => Operation::Flush(projector),
     }
 }
@@ -160,7 +166,7 @@ fn wish(random: &mut StdRng) -> Wish {
 
 fn fault(random: &mut StdRng, writer: usize, relay: usize, projector: usize) -> Operation {
     let (shard, records) = (random.random_range(0..8), random.random_range(1..6));
-    match random.random_range(0..27) {
+    match random.random_range(0..29) {
         0..=2 => Operation::AppendUnheard(writer),
         3 | 4 => Operation::Kill(Process::Writer(writer)),
         5 => Operation::Kill(Process::Relay { relay, written: records - 1 }),
@@ -179,6 +185,8 @@ fn fault(random: &mut StdRng, writer: usize, relay: usize, projector: usize) -> 
         22 | 23 => Operation::FetchAlone { projector, records },
         24 => Operation::BackUp,
         25 => Operation::Restore,
+        26 => Operation::Kill(Process::Rebuilder),
+        27 => Operation::Swap { shard, record: random.random_range(0..1_000) },
         _ => Operation::NewEpoch,
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Projector {
     unwritten: BTreeMap<Shard, Vec<(Position, EventId)>>,
     /// The newest event that it has seen in the log.
     newest: Option<Place>,
+    /// Its flush waited for a lock, as of so many promotions: it means the tables that were live then.
+    waited: Option<usize>,
     /// Misses everything that the group is told.
     pub(super) frozen: bool,
     /// It has found that the log is another history, and does nothing more.
@@ -82,6 +84,7 @@ impl Projector {
 
     /// Every connection was lost: the store may be another one.
     pub(super) fn doubt(&mut self) {
+        self.waited = None;
         self.tracks.doubt_all();
     }
 
@@ -238,6 +241,11 @@ impl World {
 
     /// Takes the next item and folds it in memory.
     pub(super) fn fold(&mut self, projector: usize) {
+        let front = self.projectors[projector].items.front();
+        if self.live_is_locked() && matches!(front, Some(Item::Assigned(_))) {
+            // Checkpoints that are missing are inserted where they are locked.
+            return;
+        }
         let Some(item) = self.projectors[projector].items.pop_front() else { return };
         match item {
             Item::Assigned(shards) => self.load(projector, &shards),
@@ -295,10 +303,23 @@ impl World {
     /// Rows and checkpoints in one transaction, which writes nothing where a revision is another one.
     pub(super) fn flush(&mut self, projector: usize) {
         let due = self.projectors[projector].checkpoints.due(&BTreeSet::new(), Idle::Write, Position(0));
+        if self.live_is_locked() {
+            if !due.is_empty() {
+                self.projectors[projector].waited.get_or_insert(self.promotions);
+            }
+            return;
+        }
+        let waited = self.projectors[projector].waited.take();
+        let means_old = waited.is_some_and(|promotions| promotions < self.promotions);
+        let tables = if means_old { &self.old } else { &self.rows };
         let is_mine = |mine: &Checkpoint| {
-            self.rows.get(&mine.shard).is_some_and(|rows| rows.checkpoint.revision == mine.revision)
+            tables.get(&mine.shard).is_some_and(|rows| rows.checkpoint.revision == mine.revision)
                 && self.store.has(&mine.place)
         };
+        assert!(
+            !means_old || due.is_empty() || !due.iter().any(is_mine),
+            "whoever waited for a promotion is fenced off the tables that nobody reads any more"
+        );
         if !due.iter().all(is_mine) {
             let shards = self.projectors[projector].checkpoints.shards();
             self.load(projector, &shards);

@@ -9,6 +9,7 @@ use super::clients::Clients;
 use super::operations::{Operation, Process};
 use super::postgres::PostgresLog;
 use super::projector::{Projector, Rows};
+use super::rebuild::{Next, Rebuilder};
 use super::relay::Relay;
 use super::store::Store;
 use super::writer::Writer;
@@ -26,7 +27,8 @@ pub(super) struct Backup {
     epochs: Vec<(Epoch, Position)>,
     progress: BTreeMap<Shard, Progress>,
     rows: BTreeMap<Shard, Rows>,
-    next: BTreeMap<Shard, Rows>,
+    old: BTreeMap<Shard, Rows>,
+    next: Option<Next>,
     revisions: i64,
 }
 
@@ -35,8 +37,13 @@ pub(super) struct World {
     pub(super) store: Store,
     pub(super) progress: BTreeMap<Shard, Progress>,
     pub(super) rows: BTreeMap<Shard, Rows>,
+    /// What a rebuild has replaced.
+    pub(super) old: BTreeMap<Shard, Rows>,
     /// What a rebuild has made beside them.
-    pub(super) next: BTreeMap<Shard, Rows>,
+    pub(super) next: Option<Next>,
+    pub(super) rebuilder: Rebuilder,
+    /// Rebuilds that were promoted.
+    pub(super) promotions: usize,
     pub(super) revisions: i64,
     pub(super) bus: Bus,
     pub(super) shards: Vec<Shard>,
@@ -61,7 +68,10 @@ impl World {
             store: Store::new(beside),
             progress: BTreeMap::new(),
             rows: BTreeMap::new(),
-            next: BTreeMap::new(),
+            old: BTreeMap::new(),
+            next: None,
+            rebuilder: Rebuilder::default(),
+            promotions: 0,
             revisions: 0,
             bus: Bus::default(),
             shards: Vec::new(),
@@ -123,12 +133,13 @@ impl World {
             Operation::Rebalance(draw) => self.rebalance(draw),
             Operation::Redeliver { projector, back } => self.projectors[projector].go_back(back),
             Operation::Skip { projector, records } => self.projectors[projector].skip(records),
-            Operation::Rebuild { shard } => self.rebuild_shard(self.shard(shard)),
+            Operation::Rebuild { shard } => self.rebuild(self.shard(shard)),
             Operation::Promote => self.promote(),
             Operation::DeleteTopic => self.bus.delete(),
             Operation::Expire { shard, records } => self.bus.expire(self.shard(shard), records),
             Operation::Cut { shard, records } => self.bus.cut(self.shard(shard), records),
             Operation::Double { shard, record } => self.bus.double(self.shard(shard), record),
+            Operation::Swap { shard, record } => self.bus.swap(self.shard(shard), record),
             Operation::Silence => self.now += Duration::from_secs(15),
             Operation::Kill(process) => self.kill(process),
             Operation::BackUp => self.back_up(),
@@ -158,6 +169,7 @@ impl World {
                 self.projectors[n] = Projector::default();
                 self.rebalance(n);
             }
+            Process::Rebuilder => self.rebuilder = Rebuilder::Down,
         }
     }
 
@@ -167,6 +179,7 @@ impl World {
             epochs: self.store.epochs(),
             progress: self.progress.clone(),
             rows: self.rows.clone(),
+            old: self.old.clone(),
             next: self.next.clone(),
             revisions: self.revisions,
         });
@@ -181,7 +194,9 @@ impl World {
         self.store.restore(backup.head, backup.epochs);
         self.progress = backup.progress;
         self.rows = backup.rows;
+        self.old = backup.old;
         self.next = backup.next;
+        self.rebuilder = Rebuilder::Down;
         self.revisions = backup.revisions;
         self.restores += 1;
         self.is_suspect = true;
@@ -215,6 +230,7 @@ impl World {
             *relay = Relay::default();
         }
         self.relay_lock = None;
+        self.rebuilder = Rebuilder::Down;
         for projector in &mut self.projectors {
             *projector = Projector::default();
         }
@@ -230,6 +246,7 @@ impl World {
             projector.frozen = false;
         }
         self.relay_lock = None;
+        self.rebuilder = Rebuilder::Down;
         self.rebalance(0);
         if self.is_suspect {
             self.new_epoch();

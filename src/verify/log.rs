@@ -2,7 +2,7 @@
 //!
 //! | promise | check |
 //! | --- | --- |
-//! | L1 | positions are exactly 1..head |
+//! | L1 | positions are exactly 1..head, and there is [nothing else](super::unread) |
 //! | L2 | `recorded_at` never decreases |
 //! | L3 | versions of a stream are 1, 2, 3, … |
 //! | L4 | a command's events have the ordinals 0, 1, 2, …, stand side by side and share one request |

@@ -43,6 +43,7 @@ mod structure;
 mod telling;
 mod topic;
 pub mod units;
+mod unread;
 mod valuations;
 
 #[cfg(test)]

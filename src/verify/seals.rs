@@ -5,7 +5,7 @@ use sqlx::PgPool;
 
 use super::report::{Difference, Report};
 use super::sealed::SealCheck;
-use super::{Error, Progress, snapshot};
+use super::{Error, Progress, snapshot, unread};
 use crate::domain::ids::Position;
 use crate::event_store::seal::SealAt;
 use crate::event_store::{ChunkSize, read};
@@ -53,18 +53,21 @@ pub async fn verify_seals(
     let mut size = ChunkSize::new(SLICE_EVENTS, SLICE_BYTES);
     let mut position = Position(0);
     let total = u64::try_from(report.head).unwrap_or_default();
+    let mut seen = 0;
     loop {
         let limit = i64::try_from(size.events()).unwrap_or(i64::MAX);
         let events = read::after(&mut *snapshot, position, limit).await?.events;
         let Some(last) = events.last() else { break };
         position = last.position;
         size.observe(&events);
+        seen += events.len() as i64;
         for event in &events {
             check.take(&mut snapshot, event, &mut report).await?;
         }
         progress(Progress { stage: "log", done: u64::try_from(position.0).unwrap_or_default(), total });
     }
     check.finish(&mut report);
+    unread::check(&mut snapshot, seen, &mut report).await?;
     snapshot.commit().await?;
     Ok(SealsReport {
         head: report.head,

@@ -8,7 +8,7 @@ use super::risks::Risks;
 use super::rows::Rows;
 use super::sealed::SealCheck;
 use super::valuations::Markets;
-use super::{Error, Progress, ReadModel, ReadModels};
+use super::{Error, Progress, ReadModel, ReadModels, unread};
 use crate::domain::ids::Position;
 use crate::event_store::{ChunkSize, read};
 use crate::events::Envelope;
@@ -57,7 +57,7 @@ pub(super) async fn tell(
     let mut log = LogCheck::default();
     let mut seals = SealCheck::start(rows.conn, Vec::new()).await?;
     let mut size = ChunkSize::new(SLICE_EVENTS, SLICE_BYTES);
-    let mut position = Position(0);
+    let (mut position, mut seen) = (Position(0), 0);
     let total = u64::try_from(rows.report.head).unwrap_or_default();
     loop {
         let limit = i64::try_from(size.events()).unwrap_or(i64::MAX);
@@ -65,6 +65,7 @@ pub(super) async fn tell(
         let Some(last) = slice.events.last() else { break };
         position = last.position;
         size.observe(&slice.events);
+        seen += slice.events.len() as i64;
         for event in &slice.events {
             while let Some(place) = places.first().copied().filter(|place| *place < event.position.0) {
                 told.markets.insert(place, told.reference.market.clone());
@@ -86,6 +87,7 @@ pub(super) async fn tell(
     told.risks.pass(i64::MAX, &told.reference.market);
     told.risks.requested(&told.reference);
     seals.finish(rows.report);
+    unread::check(rows.conn, seen, rows.report).await?;
     log.finish(rows.conn, &told.reference, rows.report).await?;
     Ok(told)
 }

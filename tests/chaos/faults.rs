@@ -3,6 +3,7 @@
 //! Nothing waits in here but the clock: what ends later (a thaw, a start, the end of a server's start) is looked at again
 //! every few milliseconds, so faults overlap as planned.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -46,6 +47,13 @@ struct Guest {
     asked: Option<Instant>,
 }
 
+/// The standby that takes over at the end.
+enum Backup {
+    At(Duration),
+    Goes(JoinHandle<()>),
+    Done,
+}
+
 /// The hand that does it.
 pub struct Hand<'a> {
     pub system: &'a mut System,
@@ -57,12 +65,17 @@ pub struct Hand<'a> {
     guests: Vec<Guest>,
     guests_so_far: usize,
     operator: Operator,
+    backup: Backup,
+    /// Kinds that could not be made when they should, and have not been made since.
+    postponed: Vec<Fault>,
     /// When a server was last away.
     away: Option<Instant>,
 }
 
 impl<'a> Hand<'a> {
-    pub fn new(system: &'a mut System, figures: &'a mut Figures) -> Self {
+    /// A hand that copies the standby after so long.
+    pub fn new(system: &'a mut System, figures: &'a mut Figures, back_up_at: Duration) -> Self {
+        let backup = if system.servers.is_some() { Backup::At(back_up_at) } else { Backup::Done };
         let moods = system.roles.iter().map(|_| Mood::Runs).collect();
         Self {
             system,
@@ -74,25 +87,61 @@ impl<'a> Hand<'a> {
             guests: Vec::new(),
             guests_so_far: 0,
             operator: Operator::default(),
+            backup,
+            postponed: Vec::new(),
             away: None,
         }
     }
 
     /// Does all of it, then lets everything recover. Ends early when a statement was violated.
     pub async fn carry_out(&mut self, plan: &[Fault], length: Duration) {
-        let mut plan = plan.iter().peekable();
+        let mut to_come = plan.iter().peekable();
         while self.began.elapsed() < length && crate::violation().is_none() {
-            while let Some(fault) = plan.next_if(|fault| fault.at <= self.began.elapsed()) {
+            for fault in std::mem::take(&mut self.postponed) {
+                if !self.figures.has(fault.kind) {
+                    self.begin(&fault).await;
+                }
+            }
+            while let Some(fault) = to_come.next_if(|fault| fault.at <= self.began.elapsed()) {
                 self.begin(fault).await;
             }
+            self.look_after_backup(false).await;
             self.look_after(false).await;
             tokio::time::sleep(TICK).await;
         }
         while !self.is_well() && crate::violation().is_none() {
+            self.look_after_backup(true).await;
             self.look_after(true).await;
             tokio::time::sleep(TICK).await;
         }
         self.say("all faults are over");
+        let planned: BTreeSet<Kind> = plan.iter().map(|fault| fault.kind).collect();
+        let missing: Vec<String> = planned
+            .into_iter()
+            .filter(|kind| !self.figures.has(*kind))
+            .map(|kind| kind.to_string())
+            .collect();
+        let missing = if missing.is_empty() { "none".to_owned() } else { missing.join(", ") };
+        self.figures.count("kinds of fault that were planned and never made", missing);
+    }
+
+    /// It is copied while everything goes wrong, but for PostgreSQL itself.
+    async fn look_after_backup(&mut self, all: bool) {
+        let Some(servers) = &self.system.servers else { return };
+        match &mut self.backup {
+            Backup::At(at)
+                if matches!(self.postgres, Trouble::None) && (all || self.began.elapsed() >= *at) =>
+            {
+                let postgres = servers.postgres.clone();
+                self.backup = Backup::Goes(tokio::task::spawn_blocking(move || postgres.back_up()));
+                self.say("the standby is copied");
+            }
+            Backup::Goes(copying) if copying.is_finished() => {
+                copying.await.expect("a backup");
+                self.backup = Backup::Done;
+            }
+            _ => {}
+        }
     }
 
     fn say(&self, text: &str) {
@@ -116,14 +165,20 @@ impl<'a> Hand<'a> {
             Kind::DeleteRecords => self.operator.delete_records(self.system, fault.role),
             kind => self.trouble_role(kind, fault.role, until),
         };
-        let Some(whom) = did else { return };
+        let Some(whom) = did else {
+            // Something else was in its way.
+            if !self.figures.has(fault.kind) && self.postponed.iter().all(|it| it.kind != fault.kind) {
+                self.postponed.push(Fault { is_alone: false, ..*fault });
+            }
+            return;
+        };
         self.say(&format!("{:<31} {whom}, for {:.1} s", fault.kind, fault.lasts.as_secs_f64()));
         self.figures.fault(fault.kind, fault.is_alone, Instant::now(), until);
     }
 
     fn trouble_postgres(&mut self, kind: Kind, until: Instant) -> Option<String> {
         let servers = self.system.servers.as_ref()?;
-        if !matches!(self.postgres, Trouble::None) {
+        if !matches!(self.postgres, Trouble::None) || matches!(self.backup, Backup::Goes(_)) {
             return None;
         }
         self.postgres = match kind {
@@ -222,6 +277,7 @@ impl<'a> Hand<'a> {
         !self.servers_are_away()
             && self.guests.is_empty()
             && self.operator.is_idle()
+            && matches!(self.backup, Backup::Done)
             && self.moods.iter().all(|mood| matches!(mood, Mood::Runs))
             && self.system.roles.iter().all(|role| role.came_up() || role.stands_by())
     }

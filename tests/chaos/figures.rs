@@ -45,6 +45,11 @@ impl Figures {
         self.faults.push(Made { kind, is_alone, began, ends });
     }
 
+    /// Whether a fault of this kind was made.
+    pub fn has(&self, kind: Kind) -> bool {
+        self.faults.iter().any(|made| made.kind == kind)
+    }
+
     pub fn ended(&mut self, took: Duration) {
         self.endings.push(took);
     }

@@ -6,7 +6,7 @@
 //! | `plan` | what is done when: a function of the seed |
 //! | `system`, `faults`, `operator` | servers and roles, and what is done to them |
 //! | `load`, `contests`, `owner`, `followers`, `jobs` | clients, each of which knows what it must be told |
-//! | `restore` | at the end, a backup from the middle of the run takes over |
+//! | `restore` | at the end, the server is killed, and a backup from the middle of the run takes over |
 //! | `judge` | the log, the topic, the read models, and all promises, held against each other |
 //! | `figures` | the table |
 //!

@@ -117,6 +117,11 @@ pub fn plan(seed: u64, is_embedded: bool, length: Duration) -> Vec<Fault> {
     faults
 }
 
+/// When the standby is copied that takes over at the end: somewhere in the middle of a run that takes so long.
+pub fn back_up_at(seed: u64, length: Duration) -> Duration {
+    length.mul_f64(StdRng::seed_from_u64(seed ^ 7).random_range(0.3..0.7))
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

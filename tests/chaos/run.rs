@@ -18,7 +18,7 @@ use crate::figures::Figures;
 use crate::followers::{self, Followed, Isolation};
 use crate::load::{Load, tally};
 use crate::owner::{self, Compared};
-use crate::plan::plan;
+use crate::plan::{back_up_at, plan};
 use crate::system::{self, System};
 use crate::{jobs, judge, restore, violation};
 
@@ -120,13 +120,9 @@ impl Run {
 
         let mut caller = Caller::new(&addresses, self.seed ^ 3, Arc::clone(&seen));
         let defined = jobs::define(&mut caller).await;
-        // A standby that will be far behind when it is needed.
-        if let Some(servers) = &system.servers {
-            let postgres = servers.postgres.clone();
-            tokio::task::spawn_blocking(move || postgres.back_up()).await.expect("a backup");
-        }
         let plan = plan(self.seed, self.form == Form::Embedded, self.length);
-        Hand::new(system, &mut figures).carry_out(&plan, self.length).await;
+        let back_up_at = back_up_at(self.seed, self.length);
+        Hand::new(system, &mut figures, back_up_at).carry_out(&plan, self.length).await;
         if violation().is_some() {
             return;
         }

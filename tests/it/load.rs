@@ -15,6 +15,7 @@ use insight::domain::ids::Position;
 use insight::domain::price::PriceEvent;
 use insight::event_store::read;
 use insight::events::Event;
+use rand::RngExt;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tokio::task::JoinSet;
@@ -26,6 +27,13 @@ use crate::caller::{Answer, Caller, Request, Seen};
 const RECENT: usize = 200;
 /// One in so many commands opens a portfolio, and one that is old is left alone: no history grows for ever.
 const OPENS_ONE_IN: usize = 500;
+/// One in so many lists an asset, which is two events in two streams, and is given up.
+const LISTS_ONE_IN: usize = 200;
+
+/// Where assets are listed.
+pub const LISTING: &str = "/v1/assets";
+/// A listing and the claim to its symbol.
+pub const EVENTS_OF_LISTING: usize = 2;
 
 /// What was promised of one accepted command: where its events stand.
 #[derive(Debug, PartialEq, Eq)]
@@ -140,7 +148,7 @@ impl Client {
         ] {
             let symbol = if class == "fx" { symbol.to_owned() } else { format!("{symbol}{mark}") };
             let listing = json!({"symbol": symbol, "name": symbol, "class": class, "currency": currency});
-            let answer = self.command("/v1/assets", listing).await;
+            let answer = self.command(LISTING, listing).await;
             // Another load may have been here: a pair has one name, which will do as well as an id.
             let is_there = class == "fx" && answer.status == 409;
             assert!(is_there || answer.status == 201, "an asset is not refused: {}", answer.body);
@@ -185,6 +193,12 @@ impl Client {
             self.world.portfolios.swap_remove(old);
             self.open(n).await;
             return;
+        }
+        if self.below(LISTS_ONE_IN) == 0 {
+            let symbol = Uuid::from_bytes(self.caller.random.random()).simple().to_string();
+            let symbol = format!("GU{}", symbol[..12].to_uppercase());
+            let listing = json!({"symbol": symbol, "name": "Given up", "class": "equity", "currency": "USD"});
+            return self.give_up(LISTING.to_owned(), listing).await;
         }
         let portfolio = self.below(self.world.portfolios.len());
         let asset = self.below(self.world.assets.len() - 1);

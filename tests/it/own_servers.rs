@@ -148,15 +148,15 @@ impl Postgres {
         postgres_program("pg_basebackup", &["-h", &host, "-U", "insight", "-D", &backup, "-c", "fast"]);
     }
 
-    /// The backup takes over at the same address, as a standby does that was behind: on a timeline of its own.
+    /// The server is lost at once, and the backup takes over at the same address, as a standby does that was behind: on a
+    /// timeline of its own.
     pub fn fail_over(&self) {
-        self.stop();
+        self.kill();
         fs::rename(self.folder.join("data"), self.folder.join("lost")).unwrap();
         fs::rename(self.folder.join("backup"), self.folder.join("data")).unwrap();
         fs::write(self.folder.join("data/standby.signal"), "").unwrap();
+        self.start_again();
         let data = self.folder.join("data").display().to_string();
-        let log = self.folder.join("standby.log").display().to_string();
-        postgres_program("pg_ctl", &["start", "--wait", "--pgdata", &data, "--log", &log]);
         postgres_program("pg_ctl", &["promote", "--wait", "--pgdata", &data]);
     }
 

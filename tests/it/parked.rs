@@ -14,6 +14,7 @@ use insight::feed::{Source, StoreTail, Topics, WindowLimits};
 use insight::projectors::activity::Activity;
 use insight::projectors::directory::Directory;
 use insight::projectors::holdings::Holdings;
+use insight::projectors::jobs::Jobs;
 use insight::projectors::prices::Prices;
 use insight::projectors::rebuild::rebuild;
 use insight::projectors::risk::{Engine, Risk};
@@ -193,8 +194,10 @@ async fn every_read_model_catches_up_to_what_a_rebuild_would_make() {
     let pool = &database.pool;
     let mut history = History::new(database.options());
     let ids = history.of_everything(4, 300);
+    let job = history.job("nightly", 6);
     history.commit().await;
     let stream = ids[0].stream();
+    with_parked(Jobs::default(), &database, &job, "JobChanged").await;
     with_parked(Directory::default(), &database, &stream, "AssetBought").await;
     with_parked(Activity::default(), &database, &stream, "AssetBought").await;
     with_parked(Holdings::default(), &database, &stream, "AssetBought").await;
@@ -204,6 +207,7 @@ async fn every_read_model_catches_up_to_what_a_rebuild_would_make() {
     with_parked(Prices::default(), &database, &price_stream, "ClosesObserved").await;
     // Before those who hold prices in memory: they are restarted after this.
     catch_up(pool, "prices", &price_stream).await;
+    catch_up(pool, "jobs", &job).await;
     let valuations = Valuations::open(&source(pool), pool).await.unwrap();
     with_parked(valuations, &database, &stream, "AssetBought").await;
     let risk = Risk::open(&source(pool), pool, Engine::default()).await.unwrap();
@@ -215,7 +219,7 @@ async fn every_read_model_catches_up_to_what_a_rebuild_would_make() {
     for name in ["directory", "activity", "holdings", "valuations", "risk"] {
         catch_up(pool, name, &stream).await;
     }
-    for name in ["directory", "activity", "prices", "holdings", "valuations", "risk"] {
+    for name in ["directory", "activity", "prices", "holdings", "valuations", "risk", "jobs"] {
         let caught_up = rows(pool, name).await;
         assert_eq!(caught_up, rebuilt(pool, name).await, "{name}");
     }

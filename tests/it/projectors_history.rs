@@ -6,8 +6,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use insight::domain::asset::{AssetClass, AssetEvent, AssetListed, EarningsReported, SymbolClaimed};
-use insight::domain::ids::{AssetId, InvestorId, PortfolioId, Position, StreamId, Version};
+use insight::domain::ids::{AssetId, InvestorId, JobId, PortfolioId, Position, StreamId, Version};
 use insight::domain::investor::{InvestorEvent, InvestorRegistered};
+use insight::domain::job::event::{
+    JobChanged, JobDefined, JobEvent, JobKind, JobSettings, Overlap, Schedule,
+};
 use insight::domain::money::{Amount, Rate};
 use insight::domain::portfolio::event::{
     AccountingChanged, CashEffect, CashMode, CashMovement, CostBasis, PortfolioEvent, PortfolioOpened,
@@ -142,6 +145,30 @@ impl History {
         };
         self.record(id.stream(), PortfolioEvent::PortfolioOpened(opened));
         id
+    }
+
+    /// A job whose settings are changed so many times.
+    pub fn job(&mut self, name: &str, changes: u32) -> StreamId {
+        let job_id = JobId(self.id());
+        let settings = |attempts_max| JobSettings {
+            kind: JobKind::Verify,
+            schedule: Schedule::Interval { seconds: 3_600 },
+            soft_limit_seconds: 60,
+            time_limit_seconds: 120,
+            attempts_max,
+            retry_pause_seconds: 5,
+            overlap: Overlap::Skip,
+            symbols: Vec::new(),
+            source: None,
+        };
+        let name = name.to_owned();
+        let defined = JobDefined { job_id, name, settings: settings(1), defined_at: noon(1) };
+        self.record(job_id.stream(), JobEvent::JobDefined(defined));
+        for n in 1..=changes {
+            let changed = JobChanged { job_id, settings: settings(1 + n), changed_at: noon(1 + n) };
+            self.record(job_id.stream(), JobEvent::JobChanged(changed));
+        }
+        job_id.stream()
     }
 
     pub fn account(&mut self, id: PortfolioId, change: AccountingChanged) {

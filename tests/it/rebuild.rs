@@ -6,7 +6,7 @@ use insight::event_store::read;
 use insight::feed::{Source, StoreTail, WindowLimits};
 use insight::kafka::{KafkaSettings, topics};
 use insight::projectors::Error;
-use insight::projectors::rebuild::{News, Options, Promoted, drop_old, rebuild_with, roll_back};
+use insight::projectors::rebuild::{Dropping, News, Options, Promoted, drop_old, rebuild_with, roll_back};
 use insight::projectors::risk::Engine;
 use insight::relay;
 use insight::verify::verify;
@@ -155,9 +155,9 @@ async fn what_was_replaced_comes_back_caught_up_and_goes_when_it_is_told_to() {
         let dropped = format!("{name}_old, which the rebuild before left, is dropped");
         assert!(notes.contains(&dropped), "{notes:?}");
         assert_eq!(schemas(pool, name).await, [name.to_owned(), format!("{name}_old")]);
-        assert_eq!(drop_old(name, pool).await.unwrap(), [format!("{name}_old")]);
+        assert_eq!(drop_old(name, pool, Dropping::Unserved).await.unwrap(), [format!("{name}_old")]);
         assert_eq!(schemas(pool, name).await, [name]);
-        assert!(drop_old(name, pool).await.unwrap().is_empty());
+        assert!(drop_old(name, pool, Dropping::Unserved).await.unwrap().is_empty());
     }
     projectors.stop().await;
 }
@@ -254,14 +254,51 @@ async fn a_reader_with_an_old_snapshot_is_waited_for() {
     let database = environment::database().await;
     let pool = &database.pool;
     let _written = written_history(&database).await;
-    rebuild("holdings", pool, &options()).await.unwrap();
+    for _ in 0..2 {
+        rebuild("holdings", pool, &options()).await.unwrap();
+    }
+    let way_back = identity(pool, "holdings_old.checkpoints").await;
     let mut reader = pool.begin_with("begin isolation level repeatable read read only").await.unwrap();
     let _: i64 = sqlx::query_scalar("select count(*) from events").fetch_one(&mut *reader).await.unwrap();
     let impatient = Options { promote_within: std::time::Duration::from_secs(3), ..options() };
     let refused = rebuild("holdings", pool, &impatient).await;
     assert!(matches!(refused, Err(Error::CannotPromote { .. })), "{refused:?}");
     drop(reader);
+    // What was not promoted has not cost the way back.
+    assert_eq!(schemas(pool, "holdings").await, ["holdings", "holdings_next", "holdings_old"]);
+    roll_back("holdings", pool, &options(), &mut |_| {}).await.unwrap();
+    assert_eq!(identity(pool, "holdings.checkpoints").await, way_back);
     let (_, notes) = rebuild("holdings", pool, &impatient).await.unwrap();
     assert_eq!(notes[0], "going on with holdings_next");
     assert_clean(pool).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_computed_from_others_keeps_its_pace_and_says_how_far_it_is() {
+    let database = environment::database().await;
+    let pool = &database.pool;
+    let _written = written_history(&database).await;
+    for name in ["holdings", "prices"] {
+        rebuild(name, pool, &options()).await.unwrap();
+    }
+    let events = count(pool, "select sum(version)::bigint from holdings.ledgers").await;
+    let throttled = Options { throttle: Some(200), ..options() };
+    for name in ["valuations", "risk"] {
+        let (mut told, mut notes) = (Vec::new(), Vec::new());
+        let mut hear = |news| match news {
+            News::Progress(progress) => told.push(progress.position),
+            News::Note(note) => notes.push(note),
+        };
+        let began = std::time::Instant::now();
+        rebuild_with(name, pool, &throttled, &mut hear).await.unwrap();
+        let least = std::time::Duration::from_secs_f64(events as f64 / 200.0);
+        assert!(
+            began.elapsed() >= least,
+            "{name}: {events} events took {:?}, at least {least:?}",
+            began.elapsed()
+        );
+        assert!(told.len() >= 32 && told.is_sorted(), "{name}: {told:?}");
+        // Nothing was compared with what was written.
+        assert!(notes.iter().all(|note| !note.contains("stand as they were written")), "{name}: {notes:?}");
+    }
 }

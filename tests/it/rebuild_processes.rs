@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use insight::domain::portfolio::event::CashMode;
 use insight::event_store::read;
+use insight::events::NewEvent;
 use insight::projectors::rebuild::{Options, rebuild_with};
 use insight::verify::verify;
 use rand::rngs::StdRng;
@@ -19,6 +21,7 @@ use crate::environment;
 use crate::ledger::Ledger;
 use crate::load::{Load, assert_promises_kept, tally};
 use crate::processes::{Place, Process, answers, free_address, http};
+use crate::projectors_history::{History, noon};
 use crate::random_history::RandomHistory;
 use crate::read_models::{dump, reached};
 
@@ -45,6 +48,28 @@ async fn phase(pool: &PgPool) -> &'static str {
     }
 }
 
+/// The shards that a rebuild has written, with the revisions of their checkpoints.
+async fn written(pool: &PgPool, name: &str) -> Vec<(i16, i64)> {
+    if !there(pool, &format!("{name}_next.checkpoints")).await {
+        return Vec::new();
+    }
+    let sql = format!("select shard, revision from {name}_next.checkpoints order by shard");
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap()
+}
+
+/// Waits until a rebuild has written more shards than these; how many it has.
+async fn more_than(pool: &PgPool, name: &str, before: usize, process: &Process) -> usize {
+    let began = Instant::now();
+    loop {
+        let now = written(pool, name).await.len();
+        if now > before {
+            return now;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{}", process.last_words());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_every_phase_a_rebuild_goes_on_and_ends_with_the_live_rows() {
     let seed: u64 = rand::random();
@@ -68,21 +93,25 @@ async fn killed_in_every_phase_a_rebuild_goes_on_and_ends_with_the_live_rows() {
         )
     };
 
-    // While it loads: some shards are in the tables, and never a part of one.
-    let mut loaded = Vec::new();
-    for _ in 0..4 {
-        let mut process = start("600");
-        tokio::time::sleep(Duration::from_millis(random.random_range(150..500))).await;
+    // While it loads: what was written is gone on with, and never a part of a shard.
+    let mut loaded = written(pool, "holdings").await;
+    for round in 0..3 {
+        let mut process = start("50");
+        let more = more_than(pool, "holdings", loaded.len(), &process).await;
         process.kill();
-        if there(pool, "holdings_next.checkpoints").await {
-            let sql = "select count(*) from holdings_next.checkpoints";
-            loaded.push(count(pool, sql).await);
-            let torn = "select count(*) from holdings_next.ledgers l left join holdings_next.checkpoints c using (shard) \
-                where c.shard is null or l.position > c.position";
-            assert_eq!(count(pool, torn).await, 0, "a shard is whole or absent");
-        }
+        assert!((1..32).contains(&more), "{more} shards are written while it loads");
+        let said = process.said_lately();
+        assert_eq!(said.contains("going on with holdings_next"), round > 0, "{said}");
+        let now = written(pool, "holdings").await;
+        assert!(
+            loaded.iter().all(|one| now.contains(one)),
+            "{loaded:?}, and then {now:?}: what is written stays"
+        );
+        loaded = now;
+        let torn = "select count(*) from holdings_next.ledgers l left join holdings_next.checkpoints c using (shard) \
+            where c.shard is null or l.position > c.position";
+        assert_eq!(count(pool, torn).await, 0, "a shard is whole or absent");
     }
-    assert!(loaded.is_sorted(), "{loaded:?}: what was loaded stays");
 
     // While it promotes: a reader with an old snapshot holds that up.
     let mut reader = pool.begin_with("begin isolation level repeatable read read only").await.unwrap();
@@ -148,6 +177,29 @@ async fn a_second_rebuild_is_refused_and_a_throttled_one_keeps_its_pace() {
     assert!(said.contains("rows stand as they were written"), "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_parks_as_many_streams_as_a_projector_may() {
+    let (place, database) = (Place::new(), environment::database().await);
+    let mut history = History::new(database.options());
+    let ada = history.investor("Ada");
+    for name in ["One", "Another"] {
+        let id = history.portfolio(ada, name, "USD", CashMode::Tracked);
+        let payload = r#"{"amount": 5}"#.into();
+        let poison =
+            NewEvent { event_type: "CashDeposited", schema_version: 1, payload, occurred_at: noon(2) };
+        history.record_raw(id.stream(), poison);
+    }
+    history.commit().await;
+    let url = database.url();
+    for (most, ends) in [("1", false), ("2", true)] {
+        let environment = [("DATABASE_URL", url.as_str()), ("PARKED_STREAMS_MAX", most)];
+        let rebuild = Process::start(place.path(), most, &["rebuild", "holdings"], &environment);
+        assert_eq!(rebuild.finish(), ends, "two streams are parked, and {most} may be");
+    }
+    let said = std::fs::read_to_string(place.path().join("1.log")).unwrap();
+    assert!(said.contains("holdings halts: 2 streams are parked, at most 1 may be"), "{said}");
+}
+
 /// What a reader was told last, by path.
 #[derive(Default)]
 struct Told(BTreeMap<String, (i64, i64)>);
@@ -192,6 +244,9 @@ async fn readers(address: SocketAddr, stop: &Arc<AtomicBool>, reads: &Arc<Atomic
             format!("/v1/portfolios/{id}"),
             "/v1/assets?limit=5".to_owned(),
             "/v1/portfolios?order=value&limit=5".to_owned(),
+            format!("/v1/portfolios/{id}/risk"),
+            "/v1/jobs?limit=5".to_owned(),
+            "/v1/portfolios/stats".to_owned(),
         ];
         all.spawn(async move {
             let (mut told, mut longest) = (Told::default(), Duration::ZERO);

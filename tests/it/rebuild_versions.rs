@@ -207,12 +207,39 @@ async fn a_newer_program_builds_its_shape_while_the_older_one_serves_its_own() {
         sqlx::query_as("select facts, version from holdings_v2.ledgers").fetch_one(pool).await.unwrap();
     assert_eq!((facts, version), (23, 24), "the opening, twenty buys and three");
 
-    // The processes are rolled; then what the older one served can go.
+    // What the older one serves does not go, nor what it has served until now.
+    let drop_old = |name: &str, arguments: &[&str]| {
+        let arguments = [&["rebuild", "holdings", "--drop-old"][..], arguments].concat();
+        let done = Process::start_program(&newer, place.path(), name, &arguments, &environment).finish();
+        (done, fs::read_to_string(place.path().join(format!("{name}.log"))).unwrap())
+    };
+    let (done, said) = drop_old("served", &[]);
+    assert!(
+        !done && said.contains("holdings may still be served by an older program: a projector"),
+        "{said}"
+    );
     older.kill();
+    // Its sessions end with it.
+    let sessions = "select count(*) from pg_stat_activity where application_name = 'insight project holdings' \
+        and datname = current_database()";
+    while sqlx::query_scalar::<_, i64>(sessions).fetch_one(pool).await.unwrap() > 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let (done, said) = drop_old("just-served", &[]);
+    assert!(!done && said.contains("stand at the head of the log"), "{said}");
+    assert_eq!(schemas(pool).await, ["holdings", "holdings_v2"]);
+    // The log has gone on without it: nobody serves that any more.
     let last = buy(newer_address, &id, "AAPL", "11").await;
     let after = holdings(newer_address, &id, &last).await;
-    let arguments = ["rebuild", "holdings", "--drop-old"];
-    assert!(Process::start_program(&newer, place.path(), "drop", &arguments, &environment).finish());
+    let (done, said) = drop_old("drop", &[]);
+    assert!(done && said.contains("holdings: dropped holdings"), "{said}");
+    assert_eq!(schemas(pool).await, ["holdings_v2"]);
+    // Whoever knows better may say so.
+    let like_served =
+        "create schema holdings; create table holdings.checkpoints as select * from holdings_v2.checkpoints";
+    sqlx::raw_sql(like_served).execute(pool).await.unwrap();
+    assert!(!drop_old("like-served", &[]).0);
+    assert!(drop_old("forced", &["--force"]).0);
     assert_eq!(schemas(pool).await, ["holdings_v2"]);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(holdings(newer_address, &id, &last).await, after);

@@ -163,8 +163,8 @@ async fn whatever_was_altered_inserted_or_removed_is_named() {
         (
             &[
                 "delete from events where position = 5000",
-                "update events set position = -position where position > 5000",
-                "update events set position = -position - 1 where position < 0",
+                "update events set position = position + 1000000 where position > 5000",
+                "update events set position = position - 1000001 where position > 1000000",
             ],
             "position 5000",
             "nor are 3192 after it up to 8192",
@@ -172,23 +172,34 @@ async fn whatever_was_altered_inserted_or_removed_is_named() {
         // Inserted, and room made for it.
         (
             &[
-                "update events set position = -position where position >= 6000",
+                "update events set position = position + 1000000 where position >= 6000",
                 "insert into events select 6000, gen_random_uuid(), ordinal, stream_id, version + 1000000, shard, event_type, \
                  schema_version, request_hash, correlation_id, causation_position, occurred_at, recorded_at, payload, metadata \
                  from events where position = 5999",
-                "update events set position = -position + 1 where position < 0",
+                "update events set position = position - 999999 where position > 1000000",
             ],
             "position 6000",
             "not the event",
         ),
         (
             &[
-                "update events set position = -6000 where position = 6000",
+                "update events set position = 1006000 where position = 6000",
                 "update events set position = 6000 where position = 6001",
-                "update events set position = 6001 where position = -6000",
+                "update events set position = 6001 where position = 1006000",
             ],
             "position 6000",
             "nor are 1 after it",
+        ),
+        // Inserted where nobody reads.
+        (
+            &[
+                "alter table events drop constraint events_position_positive",
+                "insert into events select -5, gen_random_uuid(), ordinal, stream_id, version + 1000000, shard, event_type, \
+                 schema_version, request_hash, correlation_id, causation_position, occurred_at, recorded_at, payload, metadata \
+                 from events where position = 5999",
+            ],
+            "log",
+            "the first stands at -5",
         ),
         (&["delete from events where position > 8000"], "seal at position 8192", "the log ends at 8000"),
         (

@@ -96,7 +96,7 @@ async fn all_is_well_where_it_is() {
     for name in ALL {
         let it = read_model(told, name);
         assert_eq!((&it["position"], &it["lag_events"]), (&head.0.into(), &0.into()), "{name}");
-        assert!(it["shape"].as_str().unwrap().starts_with("shape "), "{name}");
+        assert!(it["shape"].as_str().unwrap().starts_with("shape ") && it["shape_version"] == 1, "{name}");
         let owners = it["owners"].as_array().unwrap();
         assert_eq!((owners.len(), &owners[0]["who"]), (1, &"integration test".into()), "{name}");
     }
@@ -110,6 +110,7 @@ async fn all_is_well_where_it_is() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with(&format!("log ends at 1:{head}")), "{text}");
     assert!(text.contains("integration test (0-32)"), "{text}");
+    assert!(text.contains("\nholdings v1 "), "{text}");
     assert_eq!(document(&[("DATABASE_URL", &url)])["head"], told["head"]);
 
     // Appending shows as a rate.

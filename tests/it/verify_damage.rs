@@ -500,11 +500,28 @@ const LOG: &[Damage] = &[
     ),
     (
         &[
-            "with two as (select min(position) as one from events e where stream_id like 'portfolio-%' and (select n.stream_id from events n where n.position = e.position + 1) like 'portfolio-%' and (select n.stream_id from events n where n.position = e.position + 1) <> stream_id and version > 2) update events set position = -position from two where position in (one, one + 1)",
-            "update events set position = case when position = (select min(position) from events) then -position - 1 else -position + 1 end where position < 0",
+            "with two as (select min(position) as one from events e where stream_id like 'portfolio-%' and (select n.stream_id from events n where n.position = e.position + 1) like 'portfolio-%' and (select n.stream_id from events n where n.position = e.position + 1) <> stream_id and version > 2) update events set position = position + 1000000 from two where position in (one, one + 1)",
+            "update events set position = position - 1000000 + case when position = (select max(position) from events) then -1 else 1 end where position > 1000000",
         ],
         "activity.activities",
         "is missing",
+    ),
+    // Nobody who reads from position 1 on would see these.
+    (
+        &[
+            "alter table events drop constraint events_position_positive",
+            "insert into events select -5, gen_random_uuid(), 0, stream_id, version + 1000, shard, event_type, schema_version, request_hash, correlation_id, null, occurred_at, recorded_at, payload, metadata from events where position = 100",
+        ],
+        "log",
+        "the first stands at -5",
+    ),
+    (
+        &[
+            "alter table events drop constraint events_position_positive",
+            "update events set position = 0 where position = (select max(position) from events)",
+        ],
+        "log",
+        "the first stands at 0",
     ),
     (
         &[
@@ -634,6 +651,11 @@ const STRUCTURE: &[Damage] = &[
     (
         &["alter table events drop constraint events_size"],
         "constraint events_size of public.events",
+        "is missing",
+    ),
+    (
+        &["alter table events drop constraint events_position_positive"],
+        "constraint events_position_positive of public.events",
         "is missing",
     ),
     (&["drop index events_shard_position"], "index events_shard_position of public.events", "is missing"),

@@ -67,6 +67,9 @@ struct StatusReadModel {
     /// What its tables were made from; null if they are not there.
     #[schema(example = "shape 0f8e4c1a3d5b5c2e9f7a6b1d2c3e4f50")]
     shape: Option<String>,
+    /// The version of that shape, which is part of the schema's name from the second on.
+    #[schema(example = 1)]
+    shape_version: u32,
     /// Everything up to here is in its rows.
     position: i64,
     /// Events of the log beyond that.

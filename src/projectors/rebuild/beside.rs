@@ -3,6 +3,7 @@
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{AssertSqlSafe, PgConnection};
 
+use super::steps::{self, Found, Unfit};
 use super::{Hear, News};
 use crate::event_store::{Place, PlaceCheck, check_place, read};
 use crate::projectors::Error;
@@ -62,8 +63,8 @@ impl Begun {
     /// What the last run left, if it can be gone on with; else a new beginning.
     pub(super) async fn open(pool: &PgPool, schema: Schema, hear: Hear<'_>) -> Result<Self, Error> {
         let beside = Beside::new(pool, schema, schema.next());
-        if let Some(reason) = beside.unfit(pool).await? {
-            if let Some(reason) = reason {
+        if let Some(unfit) = beside.unfit(pool).await? {
+            if let Unfit::Useless(reason) = unfit {
                 hear(News::Note(format!("{} is dropped and begun again: {reason}", beside.name)));
             }
             beside.begin(pool).await?;
@@ -93,27 +94,28 @@ impl Beside {
         let beside = Self::new(pool, schema, schema.old());
         match beside.unfit(pool).await? {
             None => Ok(beside),
-            Some(None) => Err(Error::NothingOld { schema: beside.name }),
-            Some(Some(reason)) => {
+            Some(Unfit::Missing) => Err(Error::NothingOld { schema: beside.name }),
+            Some(Unfit::Useless(reason)) => {
                 Err(Error::OldUnfit { read_model: schema.name.to_owned(), schema: beside.name, reason })
             }
         }
     }
 
-    /// Why these tables cannot be gone on with; no reason if they are not there.
-    async fn unfit(&self, pool: &PgPool) -> Result<Option<Option<String>>, Error> {
-        let found = schema::found_shape(&mut *pool.acquire().await?, &self.name).await?;
-        match found {
-            None => return Ok(Some(None)),
-            Some(shape) if shape == self.schema.shape() => {}
-            Some(_) => return Ok(Some(Some("its tables have another shape than this program's".into()))),
-        }
-        for mine in self.checkpoints(&mut *self.rows.acquire().await?).await? {
-            if let Some(reason) = foreign(pool, &mine.place).await? {
-                return Ok(Some(Some(format!("it is of another history than the log: {reason}"))));
+    /// Why these tables cannot be gone on with.
+    async fn unfit(&self, pool: &PgPool) -> Result<Option<Unfit>, Error> {
+        let wanted = self.schema.shape();
+        let shape = schema::found_shape(&mut *pool.acquire().await?, &self.name).await?;
+        let mut found = Found { shape, foreign: None };
+        // Tables of another shape may have other checkpoints.
+        if found.shape.as_ref() == Some(&wanted) {
+            for mine in self.checkpoints(&mut *self.rows.acquire().await?).await? {
+                if let Some(reason) = foreign(pool, &mine.place).await? {
+                    found.foreign = Some(reason);
+                    break;
+                }
             }
         }
-        Ok(None)
+        Ok(steps::unfit(&found, &wanted))
     }
 
     /// Every checkpoint there is.

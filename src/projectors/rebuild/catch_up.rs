@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::beside::Beside;
+use super::pace::Pace;
+use super::{Hear, News, Options, Progress};
 use crate::domain::ids::{Position, Shard};
 use crate::event_store::{ChunkSize, read};
 use crate::feed::Batch;
-use crate::projectors::ahead;
 use crate::projectors::checkpoint::Idle;
 use crate::projectors::projection::{Flushed, Projection, ReadModel};
 use crate::projectors::schema::{self, Schema};
-use crate::projectors::{Error, Settings};
+use crate::projectors::{Error, ahead};
 
 /// How many events are read at once, and about how many bytes.
 const SLICE_EVENTS: usize = 20_000;
 const SLICE_BYTES: usize = 32 << 20;
 /// A round that brought no more has come close enough to the head for the last one to be short.
 const CLOSE_EVENTS: usize = 1_000;
-/// How many shards are computed at once where a read model is made from others.
+/// How many shards are computed at once where a read model is made from others; one by one if it is to keep a pace.
 const GROUP_SHARDS: usize = 4;
 /// How often `holdings` is asked whether it has come far enough.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -74,16 +75,21 @@ impl<M: ReadModel> Follower<M> {
         beside: &Beside,
         pool: &PgPool,
         bounds: Bounds,
+        options: &Options,
+        hear: Hear<'_>,
     ) -> Result<Self, Error> {
         model.catch_up(pool).await?;
-        let mut projection =
-            Projection::new(model, beside.rows.clone(), Settings::default().parked_streams_max);
+        let mut projection = Projection::new(model, beside.rows.clone(), options.parked_streams_max);
         let shards = M::TOPICS.shards();
         if matches!(bounds, Bounds::Log) {
             projection.assign(&shards).await?;
         } else {
             park_unreadable(pool, beside).await?;
-            for group in shards.chunks(GROUP_SHARDS) {
+            let (pace, started) = (Pace::of(options.throttle), Instant::now());
+            let head = read::head(pool).await?;
+            let together = if options.throttle.is_some() { 1 } else { GROUP_SHARDS };
+            let mut done = 0;
+            for group in shards.chunks(together) {
                 let mine: Vec<i16> = group.iter().map(|shard| shard.0).collect();
                 // The places first: rows that are read afterwards are at least as far.
                 sqlx::query_file!("projections/copy_holdings_checkpoints.sql", &mine)
@@ -91,6 +97,11 @@ impl<M: ReadModel> Follower<M> {
                     .await?;
                 projection.assign(group).await?;
                 written::<M>(projection.flush(Idle::Write).await?)?;
+                done += group.len();
+                let position = Position(head.0 * done as i64 / shards.len() as i64);
+                let events_per_second = position.0 as f64 / started.elapsed().as_secs_f64().max(1e-9);
+                hear(News::Progress(Progress { position, head, events_per_second }));
+                pace.passed(events_of_holdings(pool, &mine).await?).await;
             }
         }
         Ok(Self { projection, pool: pool.clone(), bounds, chunk: ChunkSize::new(SLICE_EVENTS, SLICE_BYTES) })
@@ -176,6 +187,15 @@ impl<M: ReadModel> Follower<M> {
         }
         Ok(Reach(Some(reach)))
     }
+}
+
+/// Of how many events the rows of `holdings` are made in these shards, as what is computed from them stands for.
+async fn events_of_holdings(pool: &PgPool, shards: &[i16]) -> Result<usize, Error> {
+    let holdings = Schema::named("holdings")?.live();
+    let sql =
+        format!("select coalesce(sum(version), 0)::bigint from {holdings}.ledgers where shard = any($1)");
+    let events: i64 = sqlx::query_scalar(AssertSqlSafe(sql)).bind(shards).fetch_one(pool).await?;
+    Ok(usize::try_from(events).unwrap_or_default())
 }
 
 /// What `holdings` could not read, nobody can: a read model that is made from it would have parked these streams too.

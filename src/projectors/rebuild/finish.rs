@@ -53,7 +53,10 @@ pub(super) async fn finish(beside: &Beside, hear: Hear<'_>) -> Result<(), Error>
         }
     }
     sqlx::raw_sql("drop table rebuild_sums, rebuild_deferred").execute(&beside.rows).await?;
-    hear(News::Note(format!("{}: {rows} rows stand as they were written", beside.name)));
+    // What is made from others is not there yet.
+    if rows > 0 {
+        hear(News::Note(format!("{}: {rows} rows stand as they were written", beside.name)));
+    }
     Ok(())
 }
 

@@ -1,7 +1,8 @@
 //! Loading: whole shards, folded in memory and written by COPY.
 //!
-//! Workers take shards from a list. A worker gathers shards until it holds enough, and writes them in one transaction
-//! with their checkpoints: killed at any moment, a shard is whole in the tables or absent. While one worker reads, another
+//! Workers take shards from a list. A worker gathers shards until it holds enough, or has held something for long enough,
+//! and writes them in one transaction with their checkpoints: killed at any moment, a shard is whole in the tables or
+//! absent, and what is lost is a shard that was being read and a few seconds of others. While one worker reads, another
 //! folds and a third writes, so that the processors of the program and of the server have something to do all the time.
 
 use std::collections::VecDeque;
@@ -15,18 +16,16 @@ use tokio::task::JoinSet;
 use super::beside::Beside;
 use super::log::{Epochs, Reader};
 use super::pace::Pace;
-use super::{Hear, News, Options, Progress};
+use super::{Hear, News, Options, Progress, steps};
 use crate::domain::ids::{Epoch, Position, Shard};
 use crate::event_store::{Place, read};
 use crate::events::Envelope;
+use crate::projectors::Error;
 use crate::projectors::checkpoint::Checkpoint;
 use crate::projectors::projection::{FromLog, Projection};
-use crate::projectors::{Error, Settings};
 
 /// Events that are decoded and folded at once.
 const CHUNK_EVENTS: usize = 512;
-/// What a worker that goes on to another shard may hold of the ones before.
-const PART_OF_PIECE: usize = 4;
 const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// What workers share.
@@ -38,6 +37,7 @@ struct Loading {
     /// The last event that is loaded; what comes after it is caught up with.
     cut: Position,
     piece_bytes: usize,
+    parked_streams_max: usize,
     pace: Pace,
     /// Positions that the shards have passed, added up.
     passed: AtomicI64,
@@ -52,8 +52,7 @@ pub(super) async fn load<M: FromLog>(
 ) -> Result<(), Error> {
     let all = M::TOPICS.shards();
     let loaded = beside.checkpoints(&mut *beside.rows.acquire().await?).await?;
-    let is_loaded = |shard: &Shard| loaded.iter().any(|mine| mine.shard == *shard);
-    let shards: VecDeque<Shard> = all.iter().copied().filter(|shard| !is_loaded(shard)).collect();
+    let shards = steps::to_load(&all, &loaded);
     if shards.is_empty() {
         return Ok(());
     }
@@ -67,6 +66,7 @@ pub(super) async fn load<M: FromLog>(
         shards: Mutex::new(shards),
         cut,
         piece_bytes: options.piece_bytes,
+        parked_streams_max: options.parked_streams_max,
         pace: Pace::of(options.throttle),
         passed: AtomicI64::new(0),
     });
@@ -99,7 +99,7 @@ async fn work<M: FromLog>(loading: Arc<Loading>) -> Result<(), Error> {
     let outcome = async {
         while let Some(shard) = loading.next_shard() {
             piece.gather(&loading, &mut reader, shard).await?;
-            if piece.projection.model.held_bytes() >= loading.piece_bytes / PART_OF_PIECE {
+            if piece.is_due(&loading) {
                 piece = piece.write(&loading).await?;
             }
         }
@@ -120,13 +120,19 @@ impl Loading {
 struct Piece<M> {
     projection: Projection<M>,
     begun: Vec<Checkpoint>,
+    since: Instant,
 }
 
 impl<M: FromLog> Piece<M> {
     fn new(loading: &Loading) -> Self {
-        let parked_streams_max = Settings::default().parked_streams_max;
-        let projection = Projection::new(M::from_nothing(), loading.beside.rows.clone(), parked_streams_max);
-        Self { projection, begun: Vec::new() }
+        let rows = loading.beside.rows.clone();
+        let projection = Projection::new(M::from_nothing(), rows, loading.parked_streams_max);
+        Self { projection, begun: Vec::new(), since: Instant::now() }
+    }
+
+    /// Whether it is written before another shard is read.
+    fn is_due(&self, loading: &Loading) -> bool {
+        steps::is_due(self.projection.model.held_bytes(), loading.piece_bytes, self.since.elapsed())
     }
 
     /// Folds a shard up to the cut, or as much of it as memory is meant to hold.

@@ -3,7 +3,7 @@
 //! | step | what | killed here, the next run |
 //! | --- | --- | --- |
 //! | begin | `NAME_next` with its tables, without keys and indexes | begins |
-//! | load | shard by shard: fold all of it in memory, write it by COPY, with its checkpoint, in one transaction | goes on with the next shard |
+//! | load | shard by shard: fold all of it in memory, write what a few seconds brought by COPY, with its checkpoints, in one transaction | goes on with the shards that are not written |
 //! | check | count and sum up what stands in the tables, and compare with what was written; then keys and indexes | does it again, table by table |
 //! | catch up | fold what the log has gained, as a projector does | goes on from the checkpoints |
 //! | promote | one transaction puts `NAME_next` in the place of `NAME`, which becomes `NAME_old` | tries again |
@@ -16,17 +16,21 @@
 //! rows of a message on top. What a shard has beyond that is folded when catching up, which holds what a projector holds.
 //!
 //! `valuations` and `risk` are functions of `holdings` and `prices`: they are not loaded from the log but computed from the
-//! live rows of those, by groups of shards, and then caught up and promoted like the others.
+//! live rows of those, by groups of shards, and then caught up and promoted like the others. What is written that way is not
+//! read back.
 //!
 //! Commits do not wait for the disk, but for the last one, which makes everything before it durable too.
 
 mod beside;
 mod catch_up;
+mod chase;
 mod finish;
 mod load;
 mod log;
 mod pace;
 mod promote;
+mod served;
+pub(crate) mod steps;
 
 use std::time::{Duration, Instant};
 
@@ -34,6 +38,7 @@ use sqlx::PgPool;
 
 use self::beside::{Begun, Beside};
 use self::catch_up::{Bounds, Follower};
+use self::chase::Chase;
 use self::pace::Pace;
 use super::projection::{FromLog, ReadModel};
 use super::schema::{self, Schema};
@@ -54,6 +59,8 @@ pub struct Options {
     pub workers: usize,
     /// How long promotion is tried while others keep the live rows busy.
     pub promote_within: Duration,
+    /// How many streams may be parked before it stops, as a projector does.
+    pub parked_streams_max: usize,
     /// How risk is computed.
     pub engine: risk::Engine,
 }
@@ -66,6 +73,7 @@ impl Default for Options {
             piece_bytes: 128 << 20,
             workers: cores.min(4),
             promote_within: Duration::from_secs(120),
+            parked_streams_max: super::Settings::default().parked_streams_max,
             engine: risk::Engine::default(),
         }
     }
@@ -174,21 +182,37 @@ pub async fn roll_back(
     rebuilt
 }
 
+/// Whether somebody may still need what is dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dropping {
+    /// What an older program seems to serve is kept.
+    Unserved,
+    /// Whoever serves it.
+    Everything,
+}
+
 /// Drops what rebuilds have replaced, also what older programs served; returns the schemas' names.
 ///
 /// # Errors
-/// [`Error::UnknownReadModel`], [`Error::Rebuilding`], [`Error::Database`].
-pub async fn drop_old(name: &str, pool: &PgPool) -> Result<Vec<String>, Error> {
+/// [`Error::UnknownReadModel`], [`Error::Rebuilding`], [`Error::StillServed`], [`Error::Database`].
+pub async fn drop_old(name: &str, pool: &PgPool, dropping: Dropping) -> Result<Vec<String>, Error> {
     let schema = Schema::named(name)?;
     let lock = lock(pool, schema).await?;
     let mut dropped = Vec::new();
     let mut tx = pool.begin().await?;
     schema::lock(&mut tx).await?;
     for name in schema.of_older_programs().into_iter().chain([schema.old()]) {
-        if schema::found_shape(&mut tx, &name).await?.is_some() {
-            schema::drop_schema(&mut tx, &name).await?;
-            dropped.push(name);
+        if schema::found_shape(&mut tx, &name).await?.is_none() {
+            continue;
         }
+        if dropping == Dropping::Unserved
+            && name != schema.old()
+            && let Some(sign) = served::sign_of_life(&mut tx, &name).await?
+        {
+            return Err(Error::StillServed { schema: name, sign });
+        }
+        schema::drop_schema(&mut tx, &name).await?;
+        dropped.push(name);
     }
     tx.commit().await?;
     lock.release().await;
@@ -268,9 +292,9 @@ async fn follow<M: ReadModel>(
     hear: Hear<'_>,
 ) -> Result<Promoted, Error> {
     let bounds = Bounds::of(beside.schema);
-    let mut follower = Follower::begin(model, &beside, pool, bounds).await?;
+    let mut follower = Follower::begin(model, &beside, pool, bounds, options, hear).await?;
     let (pace, started) = (Pace::of(options.throttle), Instant::now());
-    let mut folded = 0;
+    let (mut folded, mut chase) = (0, Chase::begin());
     loop {
         let round = follower.round().await?;
         folded += round.events;
@@ -283,6 +307,15 @@ async fn follow<M: ReadModel>(
         }));
         if round.is_close {
             break;
+        }
+        let behind = round.head.0 - round.position.0;
+        if let Some(before) = chase.gains_nothing(behind, Instant::now()) {
+            let cause =
+                if options.throttle.is_some() { "--throttle allows" } else { "this rebuild can follow" };
+            hear(News::Note(format!(
+                "{behind} events behind the log, and {before} half a minute ago: the log grows faster than {cause}, and \
+                 this does not end before it grows slower"
+            )));
         }
     }
     let promoted = promote::promote(&mut follower, &beside, pool, options, hear).await;

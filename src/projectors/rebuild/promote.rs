@@ -5,6 +5,7 @@
 //! | lock live's checkpoints | projectors that begin a flush; one in the middle of a flush is waited for | live stands still |
 //! | fold the rest of the log | | the new rows are nowhere behind the live ones |
 //! | wait until no snapshot is older than that | | a reader whose snapshot is older would see the new tables as they were, and so step back |
+//! | drop what the rebuild before replaced | | it is the way back until this commits |
 //! | lock live's tables | readers, for as long as two catalogue rows take | nobody has read one table of a read model and is about to read another |
 //! | give live's checkpoints other revisions | | whoever holds the ones before has lost its shards, also if it still means the old tables |
 //! | rename, commit | | statements name schemas: they are planned anew and mean the new tables |
@@ -22,8 +23,11 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgPool};
 
 use super::beside::Beside;
 use super::catch_up::Follower;
-use super::{Hear, News, Options, Promoted};
+use super::{Hear, News, Options, Promoted, steps};
+use crate::domain::ids::SHARDS;
+use crate::event_store::read;
 use crate::projectors::Error;
+use crate::projectors::checkpoint::{self, Checkpoint};
 use crate::projectors::projection::ReadModel;
 use crate::projectors::schema;
 
@@ -50,14 +54,6 @@ pub(super) async fn promote<M: ReadModel>(
     options: &Options,
     hear: Hear<'_>,
 ) -> Result<Promoted, Error> {
-    let old = beside.schema.old();
-    if beside.name != old && schema::found_shape(&mut *pool.acquire().await?, &old).await?.is_some() {
-        hear(News::Note(format!("{old}, which the rebuild before left, is dropped")));
-        let mut tx = pool.begin().await?;
-        schema::lock(&mut tx).await?;
-        schema::drop_schema(&mut tx, &old).await?;
-        tx.commit().await?;
-    }
     let started = Instant::now();
     let connecting = (*pool.connect_options()).clone().application_name("insight rebuild");
     let settings = [("statement_timeout", "30000"), ("idle_in_transaction_session_timeout", "30000")];
@@ -65,8 +61,11 @@ pub(super) async fn promote<M: ReadModel>(
     for attempt in 1_u32.. {
         let patience = if attempt < PATIENT_FROM { PATIENCE } else { PATIENCE_THEN };
         match attempt_once(&mut conn, follower, beside, patience).await? {
-            Ok(promoted) => {
+            Ok((promoted, dropped)) => {
                 let _ = conn.close().await;
+                if let Some(old) = dropped {
+                    hear(News::Note(format!("{old}, which the rebuild before left, is dropped")));
+                }
                 return Ok(promoted);
             }
             Err(Waited(waited_for)) => {
@@ -94,7 +93,7 @@ async fn attempt_once<M: ReadModel>(
     follower: &mut Follower<M>,
     beside: &Beside,
     patience: Duration,
-) -> Result<Result<Promoted, Waited>, Error> {
+) -> Result<Result<(Promoted, Option<String>), Waited>, Error> {
     let mut tx = conn.begin().await?;
     // The one commit of a rebuild that waits for the disk; it makes all before it durable.
     run(&mut tx, "set local synchronous_commit = on").await?;
@@ -112,6 +111,16 @@ async fn attempt_once<M: ReadModel>(
             tx.rollback().await?;
             return Ok(Err(waited));
         }
+    }
+    let (old, name) = (beside.schema.old(), &beside.name);
+    let mut dropped = None;
+    if is_live && *name != old && schema::found_shape(&mut tx, &old).await?.is_some() {
+        let drop = format!("drop schema {old} cascade");
+        if let Err(waited) = locked(&mut tx, patience, &drop, &format!("readers of {old}")).await? {
+            tx.rollback().await?;
+            return Ok(Err(waited));
+        }
+        dropped = Some(old.clone());
     }
     let mine = follower.projection.revisions();
     let mut readers = None;
@@ -131,17 +140,9 @@ async fn attempt_once<M: ReadModel>(
             format!("update {live}.checkpoints set revision = nextval('public.checkpoint_revisions')");
         run(&mut tx, &fence).await?;
     }
-    let unchanged = format!(
-        "select count(*) from {}.checkpoints join unnest($1::smallint[], $2::bigint[]) as m (shard, revision) \
-         using (shard, revision)",
-        beside.name
-    );
-    let count: i64 =
-        sqlx::query_scalar(AssertSqlSafe(unchanged)).bind(&mine.0).bind(&mine.1).fetch_one(&mut *tx).await?;
-    if count < mine.0.len() as i64 {
+    if !steps::are_ours(&mine, &stored_in(&mut tx, name).await?) {
         return Err(Error::Lost { read_model: M::NAME.to_owned() });
     }
-    let (old, name) = (beside.schema.old(), &beside.name);
     let rename = match (is_live, *name == old) {
         (false, _) => format!("alter schema {name} rename to {live}"),
         (true, false) => {
@@ -155,7 +156,7 @@ async fn attempt_once<M: ReadModel>(
     run(&mut tx, &rename).await?;
     tx.commit().await?;
     let readers_waited = readers.map_or(Duration::ZERO, |since| since.elapsed());
-    Ok(Ok(Promoted { writers_waited: asked.elapsed(), readers_waited }))
+    Ok(Ok((Promoted { writers_waited: asked.elapsed(), readers_waited }, dropped)))
 }
 
 /// Folds the log until the new rows are nowhere behind the live ones, which stand still, and every snapshot shows that.
@@ -165,23 +166,17 @@ async fn reach_live<M: ReadModel>(
     beside: &Beside,
     live: &str,
 ) -> Result<Result<(), Waited>, Error> {
-    // A live place beyond the head is of a history that is no more.
-    let behind = format!(
-        "select count(*) from {live}.checkpoints l left join {next}.checkpoints n using (shard) \
-         cross join (select coalesce(max(position), 0) as head from public.events) h \
-         where coalesce(n.scanned_to, -1) < least(l.scanned_to, h.head) \
-            or coalesce(n.price_position, -1) < least(l.price_position, h.head)",
-        next = beside.name
-    );
     let began = Instant::now();
+    let live = stored_in(tx, live).await?;
     loop {
         follower.round().await?;
-        let behind: i64 = sqlx::query_scalar(AssertSqlSafe(behind.clone())).fetch_one(&mut *tx).await?;
-        if behind == 0 {
+        let next = beside.checkpoints(&mut *beside.rows.acquire().await?).await?;
+        let behind = steps::behind(&live, &next, read::head(&mut *tx).await?);
+        if behind.is_empty() {
             break;
         }
         if began.elapsed() > FLUSH_WITHIN {
-            return Ok(Err(Waited(format!("{behind} shards that are still behind the live ones"))));
+            return Ok(Err(Waited(format!("{} shards that are still behind the live ones", behind.len()))));
         }
     }
     let now: chrono::DateTime<chrono::Utc> =
@@ -206,6 +201,15 @@ async fn reach_live<M: ReadModel>(
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
+}
+
+/// The checkpoints in this schema.
+async fn stored_in(tx: &mut PgConnection, name: &str) -> Result<Vec<Checkpoint>, Error> {
+    let all: Vec<i16> = (0..SHARDS).collect();
+    run(tx, &format!("set local search_path = {name}")).await?;
+    let stored = checkpoint::stored(tx, &all).await?;
+    run(tx, "set local search_path = default").await?;
+    Ok(stored)
 }
 
 /// Live's tables in an order in which readers use them: those that say which shard first, checkpoints last.

@@ -75,6 +75,8 @@ pub struct ReadModel {
     pub name: String,
     /// What its tables were made from; none if they are not there.
     pub shape: Option<String>,
+    /// The version of that shape, which is part of the schema's name from the second on.
+    pub shape_version: u32,
     /// Everything up to here is in its rows.
     pub position: i64,
     /// Events of the log beyond that.
@@ -191,6 +193,7 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
         read_models.push(ReadModel {
             name: name.to_owned(),
             shape: shape(pool, name).await?,
+            shape_version: version_of(name),
             position,
             lag_events: (second.head.0 - position).max(0),
             lag_seconds: waiting_since(pool, position).await?,
@@ -220,6 +223,11 @@ pub async fn load(pool: &PgPool, bus: Option<&BusNames>) -> Result<Status, Error
 /// The name of the lock that the projector of a read model holds where there is no bus.
 fn lock_of(read_model: &str) -> String {
     format!("feed projector.{read_model}")
+}
+
+/// `holdings` is a schema of the first version, `holdings_v2` one of the second.
+fn version_of(schema: &str) -> u32 {
+    schema.rsplit_once("_v").and_then(|(_, version)| version.parse().ok()).unwrap_or(1)
 }
 
 impl Status {
@@ -283,6 +291,7 @@ mod tests {
         ReadModel {
             name: "holdings".into(),
             shape: Some("shape 1".into()),
+            shape_version: 1,
             position: 5,
             lag_events: 7,
             lag_seconds,
@@ -322,6 +331,11 @@ mod tests {
         );
         let missing = ReadModel { shape: None, ..read_model(0.0, 0) };
         assert_eq!(stuck(missing, None), ["holdings has no tables: nobody has projected it yet"]);
+    }
+
+    #[test]
+    fn a_schema_says_which_version_of_a_shape_it_is() {
+        assert_eq!(["name", "name_v2", "other_name_v13"].map(version_of), [1, 2, 13]);
     }
 
     #[test]
