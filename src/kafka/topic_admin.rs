@@ -184,12 +184,9 @@ impl Admin {
         let resource = ResourceSpecifier::Topic(name);
         let answers = self.client.describe_configs([&resource], &self.options).await;
         let answers = answers.map_err(Error::request(format!("settings of topic {name}")))?;
-        let refused = |reason: String| Error::Topic { topic: name.to_owned(), reason };
-        match answers.into_iter().next() {
-            Some(Ok(found)) => Ok(found),
-            Some(Err(code)) => Err(refused(code.to_string())),
-            None => Err(refused("the broker says nothing about its settings".to_owned())),
-        }
+        // A broker that says nothing about it has answered in part.
+        let answer = answers.into_iter().next().unwrap_or(Err(RDKafkaErrorCode::Partial));
+        answer.map_err(|code| Error::Topic { topic: name.to_owned(), code })
     }
 
     /// The request replaces all settings of a topic, so its own others are sent with it.
@@ -202,7 +199,7 @@ impl Admin {
         let change = kept.chain(changed).fold(change, |change, (name, value)| change.set(name, value));
         let answers = self.client.alter_configs([&change], &self.options).await;
         for answer in answers.map_err(Error::request(format!("settings of topic {name}")))? {
-            answer.map_err(|(_, code)| Error::Topic { topic: name.to_owned(), reason: code.to_string() })?;
+            answer.map_err(|(_, code)| Error::Topic { topic: name.to_owned(), code })?;
         }
         Ok(())
     }
@@ -227,7 +224,7 @@ impl Admin {
                 Ok(name) => created.push(name),
                 // Somebody else was quicker.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(Error::Topic { topic, reason: code.to_string() }),
+                Err((topic, code)) => return Err(Error::Topic { topic, code }),
             }
         }
         Ok(created)
