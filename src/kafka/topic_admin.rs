@@ -208,13 +208,12 @@ impl Admin {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let retentions: Vec<_> = missing.iter().map(|topic| topic.declared.retention_ms()).collect();
-        let new = missing.iter().zip(&retentions).map(|(topic, retention_ms)| {
+        let settings: Vec<_> = missing.iter().map(|topic| wanted(topic.declared)).collect();
+        let new = missing.iter().zip(&settings).map(|(topic, settings)| {
             // As many copies as the brokers' own default says.
             let replication = TopicReplication::Fixed(-1);
-            NewTopic::new(&topic.name, i32::from(topic.declared.partitions), replication)
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", retention_ms)
+            let new = NewTopic::new(&topic.name, i32::from(topic.declared.partitions), replication);
+            settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
         });
         let new: Vec<_> = new.collect();
         let answers = self.client.create_topics(&new, &self.options).await;
