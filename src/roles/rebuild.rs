@@ -8,7 +8,7 @@ use crate::config::Settings;
 use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
-use super::process::{connect, log_format};
+use super::process::{close, connect, log_format};
 use super::project::engine;
 use super::visit::reach;
 
@@ -48,7 +48,7 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
     let names: Vec<&str> = schema::ALL.iter().map(|schema| schema.name).filter(is_wanted).collect();
     let how = Options { throttle: wanted.throttle, engine: engine(&settings.risk), ..Options::default() };
     let outcome = each(&pool, &names, &wanted, &how).await;
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }

@@ -307,6 +307,31 @@ async fn asked_to_end_it_finishes_what_was_begun_within_ten_seconds() {
     drop(never);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_while_postgresql_is_frozen_it_ends_within_ten_seconds() {
+    let _turn = turn().await;
+    let mut stage = Stage::new(&[], &[]).await;
+    let (portfolio, money) = (format!("{}/deposit", stage.portfolio), deposit());
+    stage.postgres.freeze();
+    // Something is on its way to it from every side.
+    stage.assert_everybody_is_told("frozen").await;
+    assert_told("a command", &stage.post(&portfolio, &money).await);
+    stage.process.terminate();
+    let asked = Instant::now();
+    let took = loop {
+        if stage.process.ended().is_some() {
+            break asked.elapsed();
+        }
+        assert!(asked.elapsed() < Duration::from_secs(30), "{}", stage.process.last_words());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    println!("asked to end while PostgreSQL was frozen, it ended after {took:?}");
+    stage.postgres.thaw();
+    assert!(took < Duration::from_secs(10), "{took:?}: {}", stage.process.last_words());
+    stage.process.start_again();
+    stage.assert_recovers(Duration::from_secs(30)).await;
+}
+
 /// What is on the small disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Small {
