@@ -98,6 +98,10 @@ pub struct Http {
     )]
     pub listen_address: SocketAddr,
 
+    /// Connections that may be open at once; what is asked on one more is answered 503 with Retry-After
+    #[arg(long, env = "CONNECTIONS_MAX", default_value_t = 4096, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1_000_000))]
+    pub connections_max: usize,
+
     /// Clients that may follow the log at once (GET /v1/events as server-sent events); one more is answered 503 with
     /// Retry-After
     #[arg(long, env = "EVENT_STREAMS_MAX", default_value_t = 256, global = true, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100_000))]

@@ -18,7 +18,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// How long tasks may take to end once they were asked to.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(7);
+
+/// How long may be spent on closing what is left when the tasks have ended: with [`PATIENCE`] less than ten seconds, after which
+/// those who start processes lose theirs.
+pub const CLOSING: Duration = Duration::from_secs(2);
 
 type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -104,6 +108,12 @@ impl Shutdown {
     /// Waits until the process is asked to end: the other branch of every `select!` in a loop.
     pub async fn requested(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Waits until the process was asked to end and has had its time: for what is no task yet.
+    pub async fn overdue(&self) {
+        self.requested().await;
+        tokio::time::sleep(PATIENCE).await;
     }
 
     /// Whether the process was asked to end: for threads and loops without an await.

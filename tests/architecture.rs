@@ -124,6 +124,8 @@ const MODULES: &[(&str, &[&str])] = &[
 /// Foreign packages that live in few places, so that they can be replaced there.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["api"]),
+    ("hyper", &["api"]),
+    ("hyper_util", &["api"]),
     ("tower_http", &["api"]),
     ("utoipa", &["api"]),
     ("utoipa_axum", &["api"]),

@@ -73,6 +73,11 @@ impl Pending {
         Self { request, found, reply, followers: Vec::new() }
     }
 
+    /// Whether somebody waits for it. Whoever was told to come back, or has gone, sends it again if they still want it.
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed() || self.followers.iter().any(|follower| !follower.is_closed())
+    }
+
     /// Tells the caller and those who follow. A caller who has gone away does not matter.
     fn tell(self, verdict: Verdict) {
         for follower in self.followers {
@@ -148,6 +153,9 @@ pub(crate) fn form(
     let mut aside = Vec::new();
     while batch.decided.len() < COMMANDS_MAX && bytes < BYTES_MAX {
         let Some(pending) = window.take().or_else(|| queue.pop_front()) else { break };
+        if !pending.is_awaited() {
+            continue;
+        }
         if let Some(&first) = by_id.get(&pending.request.command_id) {
             let followed = &mut batch.decided[first].pending;
             if followed.request.request_hash != pending.request.request_hash {
@@ -314,5 +322,56 @@ fn accepted(
         epoch: answered.epoch,
         position: answer.last().map_or(first, |event| event.position),
         events: answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use uuid::Uuid;
+
+    use super::super::request::{Refused, ResolvedCommand};
+    use super::*;
+
+    /// A command that reads nothing, and who waits for it.
+    fn pending(command_id: u128) -> (Pending, oneshot::Receiver<Verdict>) {
+        let request = Resolved {
+            command: ResolvedCommand::Prices { events: Vec::new(), refused: Refused::default() },
+            command_id: Uuid::from_u128(command_id),
+            request_hash: Arc::from([7; 32]),
+            actor: "test".into(),
+            correlation_id: Uuid::nil(),
+            if_match: None,
+            occurred_at: None,
+            deadline: Instant::now() + Duration::from_secs(60),
+            target: StreamId::from("price-bulk"),
+            reads: Vec::new(),
+        };
+        let (reply, verdict) = oneshot::channel();
+        (Pending::new(Arc::new(request), Found::default(), reply), verdict)
+    }
+
+    #[test]
+    fn what_nobody_waits_for_any_more_is_not_decided() {
+        let ((window, told_to_come_back), (gone, went), (kept, _waits)) =
+            (pending(1), pending(2), pending(3));
+        drop((told_to_come_back, went));
+        let mut queue = VecDeque::from([gone, kept]);
+        let mut aggregates = Aggregates::new(8);
+        let batch = form(&mut queue, Some(window), &mut aggregates, DateTime::UNIX_EPOCH, Instant::now());
+        let decided: Vec<_> =
+            batch.decided.iter().map(|it| it.pending.request.command_id.as_u128()).collect();
+        assert_eq!((decided, queue.len()), (vec![3], 0));
+    }
+
+    #[test]
+    fn what_a_follower_waits_for_is_decided_again() {
+        let ((mut first, went), (second, _waits)) = (pending(1), pending(1));
+        drop(went);
+        first.followers.push(second.reply);
+        let (mut queue, mut aggregates) = (VecDeque::from([first]), Aggregates::new(8));
+        let batch = form(&mut queue, None, &mut aggregates, DateTime::UNIX_EPOCH, Instant::now());
+        assert_eq!(batch.decided.len(), 1);
     }
 }

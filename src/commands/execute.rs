@@ -204,13 +204,17 @@ impl Commands {
         let mut available = self.inner.available.clone();
         let (reply, verdict) = oneshot::channel();
         let pending = Pending::new(Arc::clone(request), found, reply);
-        match lane {
-            Lane::Commands => self.inner.queue.try_send(pending).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => busy(QUEUE_FULL),
-                mpsc::error::TrySendError::Closed(_) => busy(STOPPING),
-            })?,
-            Lane::Windows => self.inner.windows.send(pending).await.map_err(|_| busy(STOPPING))?,
-        }
+        // Waiting for a place in the queue is waiting for the log as well.
+        let decided = async {
+            match lane {
+                Lane::Commands => self.inner.queue.try_send(pending).map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => busy(QUEUE_FULL),
+                    mpsc::error::TrySendError::Closed(_) => busy(STOPPING),
+                })?,
+                Lane::Windows => self.inner.windows.send(pending).await.map_err(|_| busy(STOPPING))?,
+            }
+            verdict.await.map_err(|_| busy(STOPPING))
+        };
         let unreachable = async {
             loop {
                 // The sender lives as long as the thread; without it the verdict's channel ends too.
@@ -224,7 +228,7 @@ impl Commands {
             }
         };
         tokio::select! {
-            verdict = verdict => verdict.map_err(|_| busy(STOPPING)),
+            verdict = decided => verdict,
             () = unreachable => Err(Refusal::unreachable()),
         }
     }

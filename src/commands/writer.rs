@@ -138,14 +138,18 @@ impl Writer {
 /// Pause between two notifications: readers gain nothing from more, and each costs a transaction.
 const NOTIFY_PAUSE: Duration = Duration::from_millis(5);
 
+const NOTIFY_WITHIN: Duration = Duration::from_secs(1);
+
 /// Tells readers of the log, on another connection than the appender's, that its head has moved.
 pub(super) async fn notify(mut head: watch::Receiver<Position>, pool: PgPool, cancel: CancellationToken) {
     while cancel.run_until_cancelled(head.changed()).await.is_some_and(|changed| changed.is_ok()) {
         let position = head.borrow_and_update().to_string();
-        let sent = sqlx::query("select pg_notify('insight_head', $1)").bind(position).execute(&pool).await;
-        if let Err(error) = sent {
-            // Readers poll as well.
-            debug!(%error, "the head could not be announced");
+        let sent = sqlx::query("select pg_notify('insight_head', $1)").bind(position).execute(&pool);
+        // Readers poll as well.
+        match tokio::time::timeout(NOTIFY_WITHIN, sent).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => debug!(%error, "the head could not be announced"),
+            Err(_) => debug!("the head could not be announced in time"),
         }
         tokio::time::sleep(NOTIFY_PAUSE).await;
     }

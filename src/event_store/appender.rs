@@ -56,6 +56,8 @@ pub struct Appender {
 const CALL_TIMEOUT: Duration = Duration::from_secs(7);
 /// A call that takes longer counts as the log being out of reach, while it goes on being waited for.
 const SLOW: Duration = Duration::from_millis(300);
+/// How long a call may take once the process was told to stop: what it came to is unknown then.
+const CALL_AT_THE_END: Duration = Duration::from_millis(1_500);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -94,15 +96,27 @@ impl Appender {
         known: &[(StreamId, Version)],
         limit_per_stream: i64,
     ) -> Result<Vec<Envelope>, Error> {
+        let stopped = stopped(self.stop.clone());
+        let read = tokio::select! {
+            read = self.try_streams_after(known, limit_per_stream) => read,
+            () = stopped => Err(sqlx::Error::PoolTimedOut.into()),
+        };
+        if read.is_err() {
+            self.connection = None;
+        }
+        read
+    }
+
+    async fn try_streams_after(
+        &mut self,
+        known: &[(StreamId, Version)],
+        limit_per_stream: i64,
+    ) -> Result<Vec<Envelope>, Error> {
         self.ensure_connected().await?;
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         let read = read::streams_after(connection, known, limit_per_stream);
         let read = tokio::time::timeout(CALL_TIMEOUT, read).await;
-        let read = read.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()));
-        if read.is_err() {
-            self.connection = None;
-        }
-        Ok(read?.events)
+        Ok(read.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))?.events)
     }
 
     /// Appends a batch; returns when every outcome is known. Waits through a lost or restarting server.
@@ -119,9 +133,15 @@ impl Appender {
                 available.send_if_modified(|available| std::mem::replace(available, false));
                 std::future::pending::<std::convert::Infallible>().await
             };
+            let stopped = stopped(self.stop.clone());
             let attempt = tokio::select! {
-                attempt = self.try_append(batch) => attempt,
+                attempt = self.try_append(batch) => Some(attempt),
                 never = slow => match never {},
+                () = stopped => None,
+            };
+            let Some(attempt) = attempt else {
+                self.connection = None;
+                return Err(sqlx::Error::PoolTimedOut.into());
             };
             match attempt {
                 Ok(answered) => {
@@ -226,6 +246,12 @@ impl Appender {
             let _ = connection.close().await;
         }
     }
+}
+
+/// Ends when a call must be given up because the process ends.
+async fn stopped(stop: CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(CALL_AT_THE_END).await;
 }
 
 async fn call(connection: &mut PgConnection, batch: &[Append]) -> Result<Answered, Error> {

@@ -64,7 +64,8 @@ impl Witness {
     /// [`Error::Fork`].
     pub async fn watch(&self, pool: &PgPool, cancel: &CancellationToken) -> Result<(), Error> {
         while cancel.run_until_cancelled(tokio::time::sleep(WATCH_EVERY)).await.is_some() {
-            match answered(self.look(pool)).await {
+            let Some(looked) = cancel.run_until_cancelled(answered(self.look(pool))).await else { break };
+            match looked {
                 Ok(PlaceCheck::Same) => {}
                 Ok(PlaceCheck::Fork { reason }) => return Err(Error::Fork { reason }),
                 // Whoever needs the log says so.

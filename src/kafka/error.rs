@@ -1,6 +1,6 @@
 //! What goes wrong between us and the brokers.
 
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// An error of the bus, with what it was about.
 #[derive(Debug, thiserror::Error)]
@@ -29,13 +29,13 @@ pub enum Error {
         /// What is declared.
         declared: usize,
     },
-    /// The broker refused to create or change a topic.
-    #[error("topic {topic}: {reason}")]
+    /// The broker did not create, change or describe a topic.
+    #[error("topic {topic}: {code}")]
     Topic {
         /// Its name.
         topic: String,
         /// What the broker said.
-        reason: String,
+        code: RDKafkaErrorCode,
     },
     /// Reading stood still although there is more to read.
     #[error("reading the topics stood still for {0:?}")]
@@ -51,6 +51,60 @@ impl Error {
 
     /// Whether trying again later can help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Request { .. } | Self::Stalled(_))
+        match self {
+            Self::Request { .. } | Self::Stalled(_) => true,
+            Self::Settings(_) | Self::Partitions { .. } => false,
+            Self::Topic { code, .. } => !is_refusal(*code),
+        }
+    }
+}
+
+/// Whether the broker would say the same to the same request for ever. It is not so where there are too few brokers for as many
+/// copies as they make by default, since more may be starting.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::InvalidTopic
+            | RDKafkaErrorCode::InvalidPartitions
+            | RDKafkaErrorCode::InvalidConfig
+            | RDKafkaErrorCode::PolicyViolation
+            | RDKafkaErrorCode::InvalidRequest
+            | RDKafkaErrorCode::UnsupportedVersion
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_broker_says_of_a_topic_passes_unless_it_will_never_change() {
+        let is_transient = |code| Error::Topic { topic: "jobs.v1".to_owned(), code }.is_transient();
+        for passes in [
+            RDKafkaErrorCode::RequestTimedOut,
+            RDKafkaErrorCode::OperationTimedOut,
+            RDKafkaErrorCode::NotController,
+            RDKafkaErrorCode::UnknownTopicOrPartition,
+            RDKafkaErrorCode::LeaderNotAvailable,
+            RDKafkaErrorCode::BrokerNotAvailable,
+            RDKafkaErrorCode::ThrottlingQuotaExceeded,
+            RDKafkaErrorCode::InvalidReplicationFactor,
+            RDKafkaErrorCode::Partial,
+            RDKafkaErrorCode::Unknown,
+        ] {
+            assert!(is_transient(passes), "{passes}");
+        }
+        for stays in [
+            RDKafkaErrorCode::TopicAuthorizationFailed,
+            RDKafkaErrorCode::ClusterAuthorizationFailed,
+            RDKafkaErrorCode::InvalidConfig,
+            RDKafkaErrorCode::PolicyViolation,
+            RDKafkaErrorCode::InvalidPartitions,
+            RDKafkaErrorCode::InvalidTopic,
+        ] {
+            assert!(!is_transient(stays), "{stays}");
+        }
     }
 }

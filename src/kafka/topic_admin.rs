@@ -184,12 +184,9 @@ impl Admin {
         let resource = ResourceSpecifier::Topic(name);
         let answers = self.client.describe_configs([&resource], &self.options).await;
         let answers = answers.map_err(Error::request(format!("settings of topic {name}")))?;
-        let refused = |reason: String| Error::Topic { topic: name.to_owned(), reason };
-        match answers.into_iter().next() {
-            Some(Ok(found)) => Ok(found),
-            Some(Err(code)) => Err(refused(code.to_string())),
-            None => Err(refused("the broker says nothing about its settings".to_owned())),
-        }
+        // A broker that says nothing about it has answered in part.
+        let answer = answers.into_iter().next().unwrap_or(Err(RDKafkaErrorCode::Partial));
+        answer.map_err(|code| Error::Topic { topic: name.to_owned(), code })
     }
 
     /// The request replaces all settings of a topic, so its own others are sent with it.
@@ -202,7 +199,7 @@ impl Admin {
         let change = kept.chain(changed).fold(change, |change, (name, value)| change.set(name, value));
         let answers = self.client.alter_configs([&change], &self.options).await;
         for answer in answers.map_err(Error::request(format!("settings of topic {name}")))? {
-            answer.map_err(|(_, code)| Error::Topic { topic: name.to_owned(), reason: code.to_string() })?;
+            answer.map_err(|(_, code)| Error::Topic { topic: name.to_owned(), code })?;
         }
         Ok(())
     }
@@ -211,13 +208,12 @@ impl Admin {
         if missing.is_empty() {
             return Ok(Vec::new());
         }
-        let retentions: Vec<_> = missing.iter().map(|topic| topic.declared.retention_ms()).collect();
-        let new = missing.iter().zip(&retentions).map(|(topic, retention_ms)| {
+        let settings: Vec<_> = missing.iter().map(|topic| wanted(topic.declared)).collect();
+        let new = missing.iter().zip(&settings).map(|(topic, settings)| {
             // As many copies as the brokers' own default says.
             let replication = TopicReplication::Fixed(-1);
-            NewTopic::new(&topic.name, i32::from(topic.declared.partitions), replication)
-                .set("cleanup.policy", "delete")
-                .set("retention.ms", retention_ms)
+            let new = NewTopic::new(&topic.name, i32::from(topic.declared.partitions), replication);
+            settings.iter().fold(new, |new, (setting, value)| new.set(setting, value))
         });
         let new: Vec<_> = new.collect();
         let answers = self.client.create_topics(&new, &self.options).await;
@@ -227,7 +223,7 @@ impl Admin {
                 Ok(name) => created.push(name),
                 // Somebody else was quicker.
                 Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-                Err((topic, code)) => return Err(Error::Topic { topic, reason: code.to_string() }),
+                Err((topic, code)) => return Err(Error::Topic { topic, code }),
             }
         }
         Ok(created)

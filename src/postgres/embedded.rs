@@ -35,9 +35,12 @@ const DATABASE: &str = "insight";
 /// How long the remains of a killed server (shared memory that its dying children hold) may stand in the way.
 const REMAINS_GONE_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long the server may take to recover and start, and to stop, in seconds. Recovery replays at most `max_wal_size`.
+/// How long the server may take to recover and start, in seconds. Recovery replays at most `max_wal_size`.
 const START_SECONDS: &str = "300";
-const STOP_SECONDS: &str = "60";
+
+/// How long it may take to end all sessions and write what it holds in memory, 64 MB at most; and then, to end at once.
+const STOP_SECONDS: &str = "20";
+const STOP_AT_ONCE_SECONDS: &str = "5";
 
 /// From this size on, the log of the last run is set aside at the next start.
 const LOG_BYTES_MAX: u64 = 8 << 20;
@@ -326,7 +329,8 @@ impl Server {
             return Ok(());
         }
         // A client that the server cannot get rid of, or a server that is not well: recovery at the next start mends it.
-        let immediate = self.control("stop", &["--mode=immediate", "--timeout", STOP_SECONDS], None)?;
+        let immediate =
+            self.control("stop", &["--mode=immediate", "--timeout", STOP_AT_ONCE_SECONDS], None)?;
         if immediate.status.success() { Ok(()) } else { Err(Error::Stop(last_line(&immediate))) }
     }
 

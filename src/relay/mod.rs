@@ -11,6 +11,9 @@
 //! | frozen | the server ends the lock's session after ten seconds without a check | another one takes over |
 //! | awake when another one is active | its producer goes on for a moment | duplicates, which every reader drops |
 //!
+//! A topic that is deleted or loses its end is noticed by the next acknowledgement, or within seconds where nothing is sent to it
+//! (see `look`), and relayed anew.
+//!
 //! A partition may therefore hold duplicates, but never what follows an event without the event: the producer is
 //! gapless, and any error it reports ends it, with all that is on its way, before anything else is sent. Readers do not even
 //! rely on that (see `feed`).
@@ -21,6 +24,7 @@
 
 #[cfg(test)]
 mod fixtures;
+mod look;
 mod metric;
 mod progress;
 mod source;

@@ -7,6 +7,7 @@ use sqlx::PgPool;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::look::{Look, Loss};
 use super::source::Source;
 use super::window::{Broken, Limits, Tail, Window};
 use super::{Error, metric, progress, start};
@@ -66,6 +67,7 @@ pub(super) async fn run(
         window: Window::new(LIMITS, ends),
         source: Source::new(pool.clone()),
         listener: Listener::start((*pool.connect_options()).clone(), "insight_head"),
+        look: Look::new(),
         housekeeping_at: Instant::now(),
         events: metrics::counter!(metric::EVENTS),
         settings,
@@ -128,6 +130,7 @@ struct Term<'a> {
     window: Window,
     source: Source,
     listener: Listener,
+    look: Look,
     housekeeping_at: Instant,
     events: metrics::Counter,
 }
@@ -152,6 +155,9 @@ impl Term<'_> {
                 self.keep_house().await?;
                 if let Some(reason) = self.producer.fatal() {
                     return Ok(End::Again(reason));
+                }
+                if let Some(Loss { shard, reason }) = self.look.found(self.settings, &self.window).await {
+                    return Ok(End::AnotherTopic(shard, reason));
                 }
             }
             if sending {

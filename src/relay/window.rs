@@ -112,6 +112,11 @@ impl Window {
         self.flows.iter().map(|(shard, flow)| (*shard, position(flow))).collect()
     }
 
+    /// For every shard, the offset behind the last record that is known to be there.
+    pub fn ends(&self) -> BTreeMap<Shard, i64> {
+        self.flows.iter().map(|(shard, flow)| (*shard, flow.end)).collect()
+    }
+
     /// Whether more may be handed over.
     pub fn has_room(&self) -> bool {
         self.events < self.limits.events_max && self.bytes < self.limits.bytes_max
@@ -246,6 +251,7 @@ mod tests {
         (1..=3).for_each(|position| window.sent(&event(0, position)));
         assert!(matches!(window.delivered(Shard(0), Position(2), 9), Err(Broken::OutOfOrder { .. })));
         window.delivered(Shard(0), Position(1), 10).unwrap();
+        assert_eq!(window.ends(), [(Shard(0), 11), (Shard(1), 0)].into());
         assert!(matches!(window.delivered(Shard(0), Position(2), 0), Err(Broken::AnotherTopic { .. })));
         assert!(matches!(window.delivered(Shard(1), Position(7), 0), Err(Broken::OutOfOrder { .. })));
     }

@@ -58,7 +58,8 @@ pub(super) async fn spawn(process: &Process) -> anyhow::Result<()> {
         stop: process.shutdown.token(),
     };
     info!(address = %listener.local_addr()?, docs = %format!("http://{address}/docs"), "listening");
-    let serving = api::server::serve(listener, api::router(parts), token);
+    let limits = api::server::Limits::of(process.settings.http.connections_max);
+    let serving = api::server::serve(listener, api::router(parts), limits, token);
     process.shutdown.spawn("api", async move {
         let _answered = answered.drop_guard();
         serving.await

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use sqlx::PgPool;
 
-use super::process::{connect, kafka, log_format};
+use super::process::{close, connect, kafka, log_format};
 use super::visit::reach;
 use crate::config::Settings;
 use crate::domain::ids::Epoch;
@@ -40,7 +40,7 @@ pub async fn show(settings: Settings) -> anyhow::Result<ExitCode> {
         let began = history.started_at.format("%Y-%m-%dT%H:%M:%SZ");
         println!("epoch {}: {span}, begun {began}: {}", history.epoch, history.reason);
     }
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }
@@ -63,7 +63,7 @@ pub async fn new(settings: Settings, reason: &str, above: Option<i32>) -> anyhow
     let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let begun = epochs::begin(&pool, used, reason).await?;
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }

@@ -76,8 +76,15 @@ pub async fn run(settings: Settings, roles: impl FnOnce(&Settings) -> Vec<Role>)
     let roles = roles(&settings);
     let shutdown = Shutdown::new();
     shutdown.on_signals()?;
-    let process = Process::start(settings, shutdown.clone(), &roles).await?;
-    process.spawn(&roles).await?;
+    let starting = async {
+        let process = Process::start(settings, shutdown.clone(), &roles).await?;
+        process.spawn(&roles).await?;
+        anyhow::Ok(process)
+    };
+    let process = tokio::select! {
+        started = starting => started?,
+        () = shutdown.overdue() => anyhow::bail!("asked to end before everything had started"),
+    };
     let ended = shutdown.finish().await;
     if let Err(failure) = &ended
         && process.is_embedded()

@@ -16,14 +16,12 @@ use crate::config::{self, Settings};
 use crate::feed::{Source, StoreTail, WindowLimits};
 use crate::kafka::{KafkaSettings, topics};
 use crate::postgres::{self, EmbeddedPostgres, Session};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{CLOSING, Shutdown};
 use crate::telemetry::{self, MetricsHandle};
 use crate::{event_store, metrics, projectors};
 
 /// How long a request waits for a connection before it is told to come back: less than a second.
 pub(super) const ACQUIRE_WITHIN: Duration = Duration::from_millis(800);
-/// How long connections may take to close at the end.
-const CLOSE_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) struct Process {
     pub settings: Settings,
@@ -104,14 +102,18 @@ impl Process {
 
     /// Closes what is left when every task has ended.
     pub(super) async fn close(self) {
-        // A server that is frozen keeps its connections; the process ends without them.
-        let _ = tokio::time::timeout(CLOSE_WITHIN, self.pool.close()).await;
+        close(&self.pool).await;
         if let Some(embedded) = self.embedded
             && let Err(error) = embedded.stop().await
         {
             tracing::warn!(%error, "the private PostgreSQL did not stop; the next start sees to it");
         }
     }
+}
+
+/// Closes the connections of a pool. A server that is frozen keeps them: the process ends without.
+pub(super) async fn close(pool: &PgPool) {
+    let _ = tokio::time::timeout(CLOSING, pool.close()).await;
 }
 
 /// How to reach the database: as told, or by starting the private one.

@@ -9,7 +9,7 @@ pub use crate::projectors::rebuild::Dropping;
 use crate::projectors::rebuild::{self, News, Options, Progress, Promoted};
 use crate::projectors::schema;
 
-use super::process::{connect, log_format};
+use super::process::{close, connect, log_format};
 use super::project::engine;
 use super::visit::reach;
 
@@ -54,7 +54,7 @@ pub async fn run(settings: Settings, wanted: Wanted) -> anyhow::Result<ExitCode>
         ..Options::default()
     };
     let outcome = each(&pool, &names, &wanted, &how).await;
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use tokio::time::Instant;
 
-use super::process::{connect, log_format};
+use super::process::{close, connect, log_format};
 use super::visit::reach;
 use crate::config::Settings;
 use crate::event_store::seals::{self, Sealed};
@@ -24,7 +24,7 @@ pub async fn run(settings: Settings, all: bool) -> anyhow::Result<ExitCode> {
     let (options, embedded) = reach(&settings).await?;
     let pool = connect(&options, &settings).await?;
     let sealing = seal(&pool, all).await;
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 use tokio::time::Instant;
 
-use super::process::{ACQUIRE_WITHIN, check_topics, log_format, need_kafka};
+use super::process::{ACQUIRE_WITHIN, check_topics, close, log_format, need_kafka};
 use super::visit::reach;
 use crate::config::{self, Settings};
 use crate::event_store::seal::SealAt;
@@ -42,7 +42,7 @@ pub async fn run(settings: Settings, what: config::Verify) -> anyhow::Result<Exi
         (None, Some(kafka)) => topic(&pool, &kafka, what.json).await,
         (None, None) => everything(&pool, Options { sample }, what.json).await,
     };
-    pool.close().await;
+    close(&pool).await;
     if let Some(embedded) = embedded {
         embedded.stop().await?;
     }

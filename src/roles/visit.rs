@@ -26,7 +26,7 @@ impl Visit {
 
     /// Ends the visit; a server that was started for it is stopped.
     pub(super) async fn close(self) -> anyhow::Result<()> {
-        self.pool.close().await;
+        process::close(&self.pool).await;
         match self.embedded {
             Some(embedded) => embedded.stop().await.context("the private PostgreSQL did not stop"),
             None => Ok(()),

@@ -129,6 +129,13 @@ async fn topics_that_are_not_as_declared_are_named_and_made_so_where_that_is_pos
     let admin: AdminClient<_> =
         rdkafka::ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
     let name = format!("{prefix}market.events.v1");
+    let setting = async |setting: &str| {
+        let asked = [ResourceSpecifier::Topic(&name)];
+        let found = admin.describe_configs(&asked, &AdminOptions::new()).await.unwrap();
+        let found = found.into_iter().next().unwrap().unwrap();
+        found.get(setting).unwrap().value.clone().unwrap()
+    };
+    assert_eq!(setting("max.message.bytes").await, "524288", "a new topic is as declared in every setting");
     let change = AlterConfig::new(ResourceSpecifier::Topic(&name))
         .set("retention.ms", "1000")
         .set("max.message.bytes", "2000")
@@ -151,11 +158,7 @@ async fn topics_that_are_not_as_declared_are_named_and_made_so_where_that_is_pos
     assert!(well && said.contains(&format!("set retention.ms of {name} to 604800000")), "{said}");
     let (well, said) = run(&["topics", "show"]);
     assert!(well, "{said}");
-    let found =
-        admin.describe_configs([&ResourceSpecifier::Topic(&name)], &AdminOptions::new()).await.unwrap();
-    let found = found.into_iter().next().unwrap().unwrap();
-    let kept = found.get("segment.ms").unwrap().value.as_deref();
-    assert_eq!(kept, Some("123456789"), "a setting that is not ours");
+    assert_eq!(setting("segment.ms").await, "123456789", "a setting that is not ours");
 
     admin.create_partitions([&NewPartitions::new(&name, 2)], &AdminOptions::new()).await.unwrap();
     let (well, said) = shows("market.events.v1: 2 partitions, 1 declared");

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use insight::domain::ids::{Position, Shard};
 use insight::event_store::read;
 use insight::events::Envelope;
-use insight::kafka::KafkaSettings;
+use insight::kafka::{KafkaSettings, topics};
+use rdkafka::admin::{AdminClient, AdminOptions};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::environment::{self, TestDatabase};
@@ -57,6 +58,25 @@ pub async fn append_huge(pool: &PgPool) {
     for statement in ["alter table events drop constraint events_size", SQL] {
         sqlx::query(statement).execute(pool).await.unwrap();
     }
+}
+
+/// Deletes the topic of a shard.
+pub async fn delete_topic(settings: &KafkaSettings, shard: Shard) {
+    let admin: AdminClient<_> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &*settings.brokers).create().unwrap();
+    let name = settings.topic_of(shard).unwrap();
+    admin.delete_topics(&[&name], &AdminOptions::new()).await.unwrap();
+}
+
+/// The same, and waits until it is gone.
+pub async fn delete_whole_topic(settings: &KafkaSettings, shard: Shard) {
+    delete_topic(settings, shard).await;
+    let name = settings.topic_of(shard).unwrap();
+    until("the topic to be gone", Duration::from_secs(30), || async {
+        let described = topics::describe(settings).await.unwrap();
+        described.iter().any(|topic| topic.name == name && topic.partitions.is_none())
+    })
+    .await;
 }
 
 /// What a restore does: another history from `first` on.

@@ -307,6 +307,31 @@ async fn asked_to_end_it_finishes_what_was_begun_within_ten_seconds() {
     drop(never);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_end_while_postgresql_is_frozen_it_ends_within_ten_seconds() {
+    let _turn = turn().await;
+    let mut stage = Stage::new(&[], &[]).await;
+    let (portfolio, money) = (format!("{}/deposit", stage.portfolio), deposit());
+    stage.postgres.freeze();
+    // Something is on its way to it from every side.
+    stage.assert_everybody_is_told("frozen").await;
+    assert_told("a command", &stage.post(&portfolio, &money).await);
+    stage.process.terminate();
+    let asked = Instant::now();
+    let took = loop {
+        if stage.process.ended().is_some() {
+            break asked.elapsed();
+        }
+        assert!(asked.elapsed() < Duration::from_secs(30), "{}", stage.process.last_words());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    println!("asked to end while PostgreSQL was frozen, it ended after {took:?}");
+    stage.postgres.thaw();
+    assert!(took < Duration::from_secs(10), "{took:?}: {}", stage.process.last_words());
+    stage.process.start_again();
+    stage.assert_recovers(Duration::from_secs(30)).await;
+}
+
 /// What is on the small disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Small {
@@ -333,7 +358,7 @@ async fn a_disk_that_is_full_is_waited_for() {
         let lines: Vec<_> = (0..2_000)
             .map(|n| json!({"asset": stage.asset, "price": "3.25", "at": Clock::System.now(), "source": format!("s{n}")}))
             .collect();
-        let (prices, began) = (json!({"prices": lines}), Instant::now());
+        let (prices, began) = (json!({"prices": &lines}), Instant::now());
         let mut stored = Vec::new();
         loop {
             let request = caller.request("/v1/prices", prices.clone());
@@ -343,8 +368,17 @@ async fn a_disk_that_is_full_is_waited_for() {
             }
             assert!(began.elapsed() < Duration::from_secs(120), "the disk is never full");
         }
-        let posted = stage.post("/v1/prices", &prices).await;
-        assert_told(&format!("{small:?}: prices on a full disk"), &posted);
+        // More of them than have a place in the queue.
+        let few = json!({"prices": &lines[..100]});
+        let crowd = join_all((0..20).map(|_| stage.post("/v1/prices", &few))).await;
+        crowd.iter().for_each(|told| assert_told(&format!("{small:?}: prices on a full disk"), told));
+        let read = stage.get(&format!("{}/holdings", stage.portfolio)).await;
+        match small {
+            Small::Tables => assert_eq!(read.status, 200, "who reads needs no room: {read:?}"),
+            // What was read a moment ago may be told again.
+            Small::Everything if read.status == 200 => {}
+            Small::Everything => assert_told("a read while PostgreSQL is away", &read),
+        }
         let deposited = stage.post(&format!("{}/deposit", stage.portfolio), &deposit()).await;
         // A small event may still fit where a large one does not: that is an honest answer.
         if deposited.status != 201 {
@@ -361,6 +395,7 @@ async fn a_disk_that_is_full_is_waited_for() {
         let (_, ticks) = commands_in_log(&pool).await;
         let there: usize = ticks.values().sum();
         assert!(there as u64 >= stored, "{small:?}: what was acknowledged is there: {stored} of {there}");
+        assert_clean(&pool).await;
         pool.close().await;
         stage.postgres.stop();
     }

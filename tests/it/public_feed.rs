@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::Request;
-use insight::api::server::serve;
+use insight::api::server::{Limits, serve};
 use insight::domain::ids::Position;
 use insight::event_store::read;
 use insight::postgres::{EmbeddedPostgres, Session, connect};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn served(service: &Service) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(serve(listener, service.router.clone(), service.stop.clone())))
+    (address, tokio::spawn(serve(listener, service.router.clone(), Limits::of(1_000), service.stop.clone())))
 }
 
 /// A client of server-sent events, as a browser is one: it remembers the last id.

@@ -37,7 +37,7 @@ const LOST_MAX: i32 = 3;
 const TOLD_WITHIN: Duration = Duration::from_secs(300);
 /// The same from when the process is to end, whatever is being waited for then. Giving the lease back comes after it, and both must
 /// fit into what attempts are given at the end.
-const TOLD_WITHIN_AT_THE_END: Duration = Duration::from_secs(4);
+const TOLD_WITHIN_AT_THE_END: Duration = Duration::from_secs(2);
 /// After a try of any kind, the events it made may take so long to come.
 const REST: Duration = Duration::from_millis(500);
 /// When the database could not be asked.

@@ -57,7 +57,7 @@ const HELP_RUNS_MAX: i64 = 32;
 /// How long that may take: this loop has other things to do.
 const HELP_WITHIN: Duration = Duration::from_secs(2);
 /// How long attempts may take to give their leases back at the end.
-const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(8);
+const GIVEN_BACK_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a worker stands on.
 pub struct Parts {
