@@ -26,6 +26,7 @@ mod kafka_away;
 mod kafka_feed;
 mod kafka_log;
 mod kafka_relay;
+mod kafka_truncated;
 mod ledger;
 #[allow(dead_code, reason = "shared with the program that kills, which uses other parts of it")]
 mod line;

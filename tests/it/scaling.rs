@@ -18,10 +18,16 @@ use crate::processes::{Place, Process, answers, free_address};
 use crate::read_models::{ALL, reached};
 
 const CLIENTS: u64 = 3;
-/// The promise is two seconds, and the session time-out of six more where a member was killed; run alone, these tests print
-/// what it is. Beside a whole test run on few cores, nine processes may wait for the machine itself: what is asserted then is
-/// that no shard is forgotten.
-const FORGOTTEN: Duration = Duration::from_secs(30);
+/// How long a shard may stand still when members come and go. The promise is two seconds, and run alone these tests print what it
+/// is; beside a whole test run on few cores, nine processes may wait for the machine itself, so [`slack`] is added.
+const MOVED_WITHIN: Duration = Duration::from_secs(5);
+/// The same where a member is killed or frozen: the session time-out of six seconds more, and as much slack.
+const MISSED_WITHIN: Duration = Duration::from_secs(12);
+
+/// What the machine adds: twice what an event waited while no member came or went. On a quiet one that is little.
+fn slack(steady: Duration) -> Duration {
+    steady * 2
+}
 
 /// An installation on Kafka whose read models are to be scaled.
 struct Installation {
@@ -141,7 +147,7 @@ struct Watch {
     longest: Arc<Mutex<BTreeMap<String, (f64, i16)>>>,
     /// Seconds in which the machine let nobody do anything, this watch neither.
     stalled: Arc<Mutex<f64>>,
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
@@ -163,11 +169,12 @@ impl Watch {
                 *stalls.lock().unwrap() += too_long.max(0.0);
             }
         });
-        Self { longest, stalled, _task: AbortOnDropHandle::new(task) }
+        Self { longest, stalled, task: AbortOnDropHandle::new(task) }
     }
 
     /// The longest wait since the last call, less the time in which nobody could have done better. All is printed.
     fn take(&self, what: &str) -> Duration {
+        assert!(!self.task.is_finished(), "{what}: the watch has seen nothing, and says above why");
         let taken = std::mem::take(&mut *self.longest.lock().unwrap());
         let stalled = std::mem::take(&mut *self.stalled.lock().unwrap());
         let figures: Vec<_> = taken
@@ -188,7 +195,7 @@ async fn waiting(pool: &PgPool) -> Vec<(String, i16, f64)> {
          order by position limit 1) e",
         each.join(" union all ")
     );
-    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap_or_default()
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await.expect("the watch can look")
 }
 
 async fn seconds(seconds: u64) {
@@ -212,7 +219,7 @@ async fn from_one_to_three_and_back_under_load_nothing_is_lost_doubled_or_stands
     seconds(4).await;
     let watch = Watch::start(installation.database.pool.clone());
     installation.cost("one member", &[&one]).await;
-    watch.take("one member");
+    let steady = watch.take("one member");
     let (mut two, mut three) = (installation.member("two"), installation.member("three"));
     joined(&two).await;
     joined(&three).await;
@@ -225,7 +232,8 @@ async fn from_one_to_three_and_back_under_load_nothing_is_lost_doubled_or_stands
     two.stop();
     seconds(5).await;
     let shrinking = watch.take("three to one");
-    assert!(growing < FORGOTTEN && shrinking < FORGOTTEN, "{growing:?}, {shrinking:?}");
+    let bound = MOVED_WITHIN + slack(steady);
+    assert!(growing < bound && shrinking < bound, "{growing:?}, {shrinking:?}, {bound:?} at most");
     installation.judge(load).await;
     three.stop();
     for (member, name) in [(&one, "one"), (&two, "two"), (&three, "three")] {
@@ -243,11 +251,11 @@ async fn the_shards_of_a_killed_member_go_on_when_its_session_has_ended() {
     seconds(4).await;
     let watch = Watch::start(installation.database.pool.clone());
     seconds(3).await;
-    watch.take("two members");
+    let steady = watch.take("two members");
     two.kill();
     seconds(14).await;
     let waited = watch.take("one of two killed");
-    assert!(waited < FORGOTTEN, "{waited:?}");
+    assert!(waited < MISSED_WITHIN + slack(steady), "{waited:?}, while nothing moved {steady:?}");
     installation.judge(load).await;
     drop(one);
 }
@@ -261,10 +269,12 @@ async fn a_member_that_was_frozen_writes_nothing_of_what_it_has_lost() {
     joined(&two).await;
     seconds(3).await;
     let watch = Watch::start(installation.database.pool.clone());
+    seconds(3).await;
+    let steady = watch.take("two members");
     two.freeze();
     seconds(12).await;
     let waited = watch.take("one of two frozen");
-    assert!(waited < FORGOTTEN, "{waited:?}");
+    assert!(waited < MISSED_WITHIN + slack(steady), "{waited:?}, while nothing moved {steady:?}");
     two.thaw();
     seconds(6).await;
     watch.take("thawed");
