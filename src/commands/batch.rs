@@ -359,7 +359,8 @@ mod tests {
         drop((told_to_come_back, went));
         let mut queue = VecDeque::from([gone, kept]);
         let mut aggregates = Aggregates::new(8);
-        let batch = form(&mut queue, Some(window), &mut aggregates, DateTime::UNIX_EPOCH, Instant::now());
+        let batch =
+            form(&mut queue, Some(window), &mut aggregates, DateTime::UNIX_EPOCH.into(), Instant::now());
         let decided: Vec<_> =
             batch.decided.iter().map(|it| it.pending.request.command_id.as_u128()).collect();
         assert_eq!((decided, queue.len()), (vec![3], 0));
@@ -371,7 +372,7 @@ mod tests {
         drop(went);
         first.followers.push(second.reply);
         let (mut queue, mut aggregates) = (VecDeque::from([first]), Aggregates::new(8));
-        let batch = form(&mut queue, None, &mut aggregates, DateTime::UNIX_EPOCH, Instant::now());
+        let batch = form(&mut queue, None, &mut aggregates, DateTime::UNIX_EPOCH.into(), Instant::now());
         assert_eq!(batch.decided.len(), 1);
     }
 }

@@ -16,13 +16,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::process::log_format;
+use super::scrape;
 use super::visit::Visit;
 use crate::clock::Clock;
 use crate::commands::{self, Commands};
 use crate::config;
 pub use crate::market_data::What;
 use crate::market_data::{Daily, Fetcher, Parts, Request, Settings, Summary};
+use crate::metrics;
 use crate::shutdown::Shutdown;
+use crate::telemetry::metrics_recorder;
 
 /// Refusals that are printed.
 const REFUSED_SHOWN_MAX: usize = 200;
@@ -43,8 +46,8 @@ pub async fn once(settings: config::Settings, what: What, told: config::Fetch) -
         since: told.since,
         dry_run: told.dry_run,
     };
-    let bar = bar(what);
-    let fetched = with_fetcher(&settings, |fetcher, cancel| {
+    let (bar, shutdown) = (bar(what), Shutdown::new());
+    let fetched = with_fetcher(&settings, &shutdown, |fetcher, cancel| {
         let bar = bar.clone();
         async move {
             let shown = |done, total| {
@@ -69,7 +72,9 @@ pub async fn once(settings: config::Settings, what: What, told: config::Fetch) -
 pub async fn follow(settings: config::Settings) -> anyhow::Result<ExitCode> {
     crate::telemetry::init_logs(log_format(&settings), "info,sqlx::postgres::notice=warn")?;
     let every = Duration::from_secs(settings.market_data.fetch_every.into());
-    with_fetcher(&settings, |fetcher, cancel| async move {
+    let shutdown = Shutdown::new();
+    scrape::spawn(&settings, &shutdown, &metrics_recorder(metrics::describe)?).await?;
+    with_fetcher(&settings, &shutdown, |fetcher, cancel| async move {
         info!(every = ?every, "fetching what somebody holds");
         let mut closes = Daily::new(every);
         loop {
@@ -133,13 +138,13 @@ pub(super) fn sources(settings: &config::Settings) -> anyhow::Result<Settings> {
 /// first, as one does whose log has forked, ends the work: nothing that it fetches could be stored.
 async fn with_fetcher<T, W>(
     settings: &config::Settings,
+    shutdown: &Shutdown,
     work: impl FnOnce(Fetcher, CancellationToken) -> W,
 ) -> anyhow::Result<T>
 where
     W: Future<Output = anyhow::Result<T>>,
 {
     let sources = sources(settings)?;
-    let shutdown = Shutdown::new();
     shutdown.on_signals()?;
     let visit = Visit::open(settings).await?;
     let answered = CancellationToken::new();

@@ -9,6 +9,9 @@ use crate::config::Settings;
 use crate::shutdown::Shutdown;
 use crate::telemetry::MetricsHandle;
 
+/// Who asks is a handful of machines.
+const CONNECTIONS_MAX: usize = 64;
+
 /// Shows the metrics of this process at METRICS_ADDRESS, where that is set.
 pub(super) async fn spawn(
     settings: &Settings,
@@ -22,6 +25,7 @@ pub(super) async fn spawn(
     info!(address = %listener.local_addr()?, "showing metrics");
     let metrics = metrics.clone();
     let router = operations::router(Box::new(move || metrics.render()));
-    shutdown.spawn("metrics", server::serve(listener, router, shutdown.token()));
+    let serving = server::serve(listener, router, server::Limits::of(CONNECTIONS_MAX), shutdown.token());
+    shutdown.spawn("metrics", serving);
     Ok(())
 }

@@ -7,10 +7,15 @@ use insight::domain::job::{JobKind, JobSettings};
 use crate::processes::{Process, answers, free_address, http};
 use crate::working_stage::{SOON, WorkingStage, by_hand, eventually, failed, finished};
 
-/// Starts a role that shows its metrics and writes JSON.
+/// Starts a role that shows its metrics, writes JSON, and asks nobody outside.
 fn shown(stage: &WorkingStage, role: &str) -> (Process, SocketAddr) {
-    let address = free_address();
-    let told = [("METRICS_ADDRESS", address.to_string()), ("LOG_FORMAT", "json".to_owned())];
+    let (address, sources) = (free_address(), stage.place.path().join("sources.toml"));
+    std::fs::write(&sources, "quotes = \"demo\"\nhistory = \"demo\"\nrates = \"demo\"\n").unwrap();
+    let told = [
+        ("METRICS_ADDRESS", address.to_string()),
+        ("LOG_FORMAT", "json".to_owned()),
+        ("SOURCES_FILE", sources.display().to_string()),
+    ];
     let told: Vec<_> = told.iter().map(|(name, value)| (*name, value.as_str())).collect();
     (stage.run_with(role, &[role], &told), address)
 }
@@ -33,6 +38,7 @@ async fn every_process_counts_for_itself_and_can_be_asked() {
     stage.portfolios(1).await;
     let _models = stage.read_models();
     let (_risk, risk) = shown(&stage, "risk");
+    let (_fetch, at_fetch) = shown(&stage, "fetch");
     let (worker, at_work) = shown(&stage, "work");
     let (scheduler, at_schedule) = shown(&stage, "schedule");
     answers(at_work).await;
@@ -55,6 +61,7 @@ async fn every_process_counts_for_itself_and_can_be_asked() {
     shows(at_schedule, "insight_scheduler_active 1").await;
     shows(at_schedule, "insight_scheduler_longest_wait_seconds 0").await;
     shows(risk, r#"insight_projector_lag_events{read_model="risk"} 0"#).await;
+    shows(at_fetch, r#"insight_market_data_assets_total{what="rates",outcome="refused"} 0"#).await;
     let nothing_else = http().build().unwrap().get(format!("http://{at_work}/v1/portfolios")).send().await;
     assert_eq!(nothing_else.unwrap().status(), 404);
 
