@@ -126,7 +126,7 @@ async fn a_volume_can_be_told_after_its_close_and_told_anew() {
     project(&database).await;
     let closes = ok(&service, "/v1/assets/ACME/prices").await.body;
     let volumes: Vec<_> = closes["items"].as_array().unwrap().iter().map(|close| &close["volume"]).collect();
-    assert_eq!(volumes, [&json!("1200"), &json!(null)], "{closes}");
+    assert_eq!(volumes, [&json!(null), &json!("1200")], "{closes}");
     let report = verify(&database.pool).await.unwrap();
     assert!(report.is_clean(), "{report}");
 }
