@@ -242,8 +242,10 @@ impl KafkaFeed {
             Seen::NotFollowed => return Ok(()),
             Seen::Fork(reason) => return Err(Error::Fork(reason)),
         }
-        if let Some(position) = self.tracks.position(shard) {
-            self.offsets.read(shard, position, offset + 1);
+        if let Some(position) = self.tracks.position(shard)
+            && let Some(next) = self.offsets.read(shard, position, offset + 1)
+        {
+            self.consumer.commit(shard, next);
         }
         Ok(())
     }
