@@ -69,7 +69,9 @@ pub async fn verify_topic(
     progress: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<TopicReport, Error> {
     let mut conn = pool.acquire().await?;
-    // Extents first: whatever a topic holds by then is in the log by now.
+    // What the relay says first, then extents, then the log: what was copied by then is in the topic by now, and whatever a topic
+    // holds by then is in the log. Asked the other way round, a relay at work would look like a topic that has lost its end.
+    let copied = copied(&mut conn).await?;
     let extents = scan::extents(settings, topics::all_shards().collect()).await?;
     let mut check = TopicCheck {
         epochs: sqlx::query_as("select epoch, first_position from log_epochs order by epoch")
@@ -90,7 +92,6 @@ pub async fn verify_topic(
         }
         progress(Progress { stage: "records", done: check.told.records, total });
     }
-    let copied = copied(&mut conn).await?;
     for partition in partitions.values() {
         let said = copied.get(&(partition.topic.clone(), partition.shard.0)).copied();
         check.end(&mut conn, partition, said.unwrap_or_default()).await?;
